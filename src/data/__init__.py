@@ -1,0 +1,1 @@
+"""Raw logs in, batches out: sources -> events -> sessions -> split -> prepared -> batches."""

@@ -1,0 +1,76 @@
+"""A model as one file: its YAML values, the sizes it was built for, and its weights or tables; no code, no pickle."""
+
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shopkeeper.config import UserError
+from shopkeeper.data.batches import Vocabulary
+from shopkeeper.models.baselines import CountedModel
+from shopkeeper.models.contract import SessionModel
+
+
+def build_model(
+    config: Mapping[str, Any], *, vocabulary: Vocabulary, tasks: list[str], max_len: int, facts: Mapping[str, Any]
+) -> SessionModel:
+    """Build the class that `_target_` names from the other values of its YAML.
+
+    `facts` are learned from the data (no YAML may set them); each class takes those its constructor names.
+
+    Raises:
+        UserError: when the class is unknown or refuses a value; the message names it.
+    """
+    values = dict(config)
+    module, _, name = str(values.pop("_target_")).rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+        wanted = {key: value for key, value in facts.items() if key in kind.__init__.__annotations__}
+        return kind(vocabulary=vocabulary, tasks=tasks, max_len=max_len, **values, **wanted)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(f"model: {error}") from error
+
+
+def save_model(path: Path, model: SessionModel, *, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write the checkpoint atomically."""
+    content = {
+        "config": dict(config),
+        "vocabulary": list(model.vocabulary[:2]) + [list(model.vocabulary.context)],
+        "tasks": model.tasks,
+        "max_len": model.max_len,
+        "facts": dict(facts),
+        "state": model.state_dict(),
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+def load_model(path: Path) -> SessionModel:
+    """Rebuild a model from its checkpoint, in evaluation mode.
+
+    Raises:
+        UserError: when the file is missing or damaged.
+    """
+    if not path.exists():
+        raise UserError(f"checkpoint {path} does not exist; was the run finished?")
+    try:
+        content = torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises many types for a damaged file; each means the same to the user
+        raise UserError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
+    num_items, num_events, context = content["vocabulary"]
+    model = build_model(
+        content["config"],
+        vocabulary=Vocabulary(num_items, num_events, tuple(context)),
+        tasks=content["tasks"],
+        max_len=content["max_len"],
+        facts=content["facts"],
+    )
+    if isinstance(model, CountedModel):
+        model.set_tables(content["state"])
+    else:
+        model.load_state_dict(content["state"])
+    return model.eval()

@@ -1,0 +1,102 @@
+"""What every model is: fitted on a window of the prepared data, it scores the whole catalogue for any history."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shopkeeper.data import schema as s
+from shopkeeper.data.batches import Batch, Vocabulary
+from shopkeeper.data.prepared import IntArray, Prepared, Window, ragged_ranges
+
+
+DAY = 86_400_000_000
+"""Microseconds."""
+
+
+class FitData(NamedTuple):
+    """What a model may learn from: the rows of `window`, nothing else."""
+
+    prepared: Prepared
+    window: Window
+    vocabulary: Vocabulary
+
+    def rows(self) -> IntArray:
+        """Numbers of the window's rows (R,)."""
+        return ragged_ranges(self.window.start, self.window.end)
+
+    def target_counts(
+        self, task: str, *, since: int | None = None, half_life_days: float | None = None
+    ) -> np.ndarray:
+        """How often each item is a target of the task (V,) float32: purchases, or events of any kind.
+
+        `since` (microseconds) leaves out what came earlier; with `half_life_days` an event of that age, seen from
+        the latest one, counts half.
+        """
+        rows = self.rows()
+        item = np.asarray(self.prepared.rows["item"])[rows]
+        time = np.asarray(self.prepared.rows["time"])[rows]
+        kept = item > 0
+        if task == s.TASK_PURCHASE:
+            kept &= np.asarray(self.prepared.rows["order"])[rows] >= 0
+        if since is not None:
+            kept &= time >= since
+        age_days = (self.last_time() - time[kept]) / DAY
+        weights = None if half_life_days is None else 0.5 ** (age_days / half_life_days)
+        counts = np.bincount(item[kept], weights, minlength=self.vocabulary.num_items + 1)[1:]
+        return counts.astype(np.float32)
+
+    def last_time(self) -> int:
+        """Time of the latest row, in microseconds."""
+        return int(np.asarray(self.prepared.rows["time"])[self.window.end - 1].max())
+
+
+class SessionModel(nn.Module, ABC):
+    """Base of all model families.
+
+    A model is built from plain values (its YAML, the vocabulary sizes, the tasks, the longest history it reads), so
+    that a checkpoint rebuilds it without anything else. `trained_by_gradient` says whether `fit` is all there is.
+
+    Invariants, held by the contract suite: padding and batch order change nothing, items inside a step have no
+    order, an unknown item counts as none, and scores are finite.
+    """
+
+    family: ClassVar[str]
+    trained_by_gradient: ClassVar[bool] = False
+
+    def __init__(self, *, vocabulary: Vocabulary, tasks: list[str], max_len: int) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.tasks = list(tasks)
+        self.max_len = max_len
+
+    @abstractmethod
+    def fit(self, data: FitData) -> None:
+        """Learn what needs no gradient: tables and counts, or where gradient training starts from."""
+
+    @abstractmethod
+    def score(self, batch: Batch) -> Tensor:
+        """Scores of every item after the last step of each history (B, H tasks, V items), higher is better."""
+
+
+def last_items(batch: Batch) -> Tensor:
+    """Item of each history's latest step that has one (B,), 0 where there is none; of a bag any one."""
+    count, width = batch.event.shape
+    item_at = torch.zeros(count * width, dtype=torch.int64)
+    item_at[batch.bag_cell] = batch.bag_item
+    item_at = item_at.view(count, width)
+    position = torch.where(item_at > 0, torch.arange(width), -1).amax(dim=1)
+    return torch.where(position >= 0, item_at.gather(1, position.clamp(min=0)[:, None])[:, 0], 0)
+
+
+def rank_ready(scores: Tensor, batch: Batch, tasks: list[str]) -> Tensor:
+    """Scores (B, H, V) with what cannot be a target at -inf: `next` differs from the last item by definition."""
+    if s.TASK_NEXT not in tasks:
+        return scores
+    last = last_items(batch)
+    rows = torch.nonzero(last)[:, 0]
+    scores = scores.clone()
+    scores[rows, tasks.index(s.TASK_NEXT), last[rows] - 1] = -torch.inf
+    return scores
