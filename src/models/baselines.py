@@ -30,6 +30,10 @@ class CountedModel(SessionModel):
             rows.append(order / (order.max() + 1.0))
         self.set_tables({"prior": torch.from_numpy(np.stack(rows).astype(np.float32))})
 
+    def prior_scores(self) -> Tensor:
+        prior: Tensor = self.get_buffer("prior")
+        return prior
+
     def history_weights(self, batch: Batch, decay: float) -> Tensor:
         """Weight decay ** steps_ago of every bag entry (N,); the latest step weighs 1."""
         width = batch.event.shape[1]
@@ -53,8 +57,7 @@ class Popularity(CountedModel):
         self.fit_prior(data, self.window_days)
 
     def score(self, batch: Batch) -> Tensor:
-        prior: Tensor = self.get_buffer("prior")
-        return prior.expand(len(batch.event), -1, -1)
+        return self.prior_scores().expand(len(batch.event), -1, -1)
 
 
 class Repeat(CountedModel):
@@ -72,8 +75,7 @@ class Repeat(CountedModel):
         self.fit_prior(data, self.window_days)
 
     def score(self, batch: Batch) -> Tensor:
-        prior: Tensor = self.get_buffer("prior")
-        scores = prior.expand(len(batch.event), -1, -1).clone()
+        scores = self.prior_scores().expand(len(batch.event), -1, -1).clone()
         owner = batch.bag_cell // batch.event.shape[1]
         own = self.history_weights(batch, self.decay)
         for h in range(len(self.tasks)):
@@ -123,9 +125,8 @@ class ItemKNN(CountedModel):
         weight = self.history_weights(batch, self.decay).numpy()
         shape = (len(batch.event), self.vocabulary.num_items)
         history = sp.csr_array((weight, (owner, batch.bag_item.numpy() - 1)), shape=shape)
-        prior: Tensor = self.get_buffer("prior")
         near = [torch.from_numpy((history @ self.similarity_of(h)).toarray()) for h in range(len(self.tasks))]
-        return torch.stack(near, dim=1) + 1e-3 * prior
+        return torch.stack(near, dim=1) + 1e-3 * self.prior_scores()
 
     def similarity_of(self, h: int) -> sp.csr_array:
         parts = (self.get_buffer(f"{name}_{h}").numpy() for name in ("values", "indices", "indptr"))

@@ -77,6 +77,10 @@ class SessionModel(nn.Module, ABC):
         """Learn what needs no gradient: tables and counts, or where gradient training starts from."""
 
     @abstractmethod
+    def prior_scores(self) -> Tensor:
+        """Scores where nothing is known of a visitor (H, V)."""
+
+    @abstractmethod
     def score(self, batch: Batch) -> Tensor:
         """Scores of every item after the last step of each history (B, H tasks, V items), higher is better."""
 
@@ -91,12 +95,22 @@ def last_items(batch: Batch) -> Tensor:
     return torch.where(position >= 0, item_at.gather(1, position.clamp(min=0)[:, None])[:, 0], 0)
 
 
-def rank_ready(scores: Tensor, batch: Batch, tasks: list[str]) -> Tensor:
-    """Scores (B, H, V) with what cannot be a target at -inf: `next` differs from the last item by definition."""
-    if s.TASK_NEXT not in tasks:
-        return scores
-    last = last_items(batch)
-    rows = torch.nonzero(last)[:, 0]
-    scores = scores.clone()
-    scores[rows, tasks.index(s.TASK_NEXT), last[rows] - 1] = -torch.inf
+def nothing_known(batch: Batch) -> Tensor:
+    """Histories with no known item and no known context (B,)."""
+    has_context = (batch.context > 0).flatten(1).any(dim=1)
+    return ~(has_context | (batch.seen > 0).any(dim=1))
+
+
+@torch.no_grad()
+def rank_ready(model: SessionModel, batch: Batch) -> Tensor:
+    """The scores (B, H, V) as they are judged and served.
+
+    A history of which nothing is known is answered from the prior. What cannot be a target is at -inf: `next`
+    differs from the last item by definition.
+    """
+    scores = torch.where(nothing_known(batch)[:, None, None], model.prior_scores(), model.score(batch))
+    if s.TASK_NEXT in model.tasks:
+        last = last_items(batch)
+        rows = torch.nonzero(last)[:, 0]
+        scores[rows, model.tasks.index(s.TASK_NEXT), last[rows] - 1] = -torch.inf
     return scores

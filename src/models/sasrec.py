@@ -125,6 +125,8 @@ class SASRec(SessionModel):
                     nn.init.zeros_(module.weight[module.padding_idx : module.padding_idx + 1].detach())
         nn.init.normal_(self.item.weight[1:].detach(), std=1.0)
         nn.init.zeros_(self.repeat_item.weight.detach())
+        nn.init.normal_(self.head.weight, std=self.scale / self.head.in_features)
+        nn.init.zeros_(self.head.bias)
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
@@ -138,6 +140,9 @@ class SASRec(SessionModel):
     def bias(self) -> Tensor:
         """What an item scores before anything is known of the visitor (H, V)."""
         return self.item_bias + self.popularity_weight * self.popularity
+
+    def prior_scores(self) -> Tensor:
+        return self.popularity
 
     # --- encoder -------------------------------------------------------------------------------------------------
 
@@ -176,9 +181,8 @@ class SASRec(SessionModel):
         return self.hour(hour) + self.weekday(weekday) + self.gap(gap)
 
     def queries(self, hidden: Tensor) -> Tensor:
-        """A query per task (..., H, D) of length `scale`, to be multiplied with unit item vectors."""
-        query = self.head(hidden).view(*hidden.shape[:-1], len(self.tasks), hidden.shape[-1])
-        return self.scale * F.normalize(query, dim=-1)
+        """A query per task (..., H, D), to be multiplied with unit item vectors."""
+        return self.head(hidden).view(*hidden.shape[:-1], len(self.tasks), hidden.shape[-1])
 
     def bonus(self, gate: Tensor, seen: Seen) -> Tensor:
         """Raise of each seen item's score per task (..., H), without the item's own term `repeat_item`."""

@@ -1,0 +1,178 @@
+"""Read a bundle folder and refuse it, naming the file, when anything about it is wrong.
+
+A bundle is data only: JSON, NumPy arrays and one ONNX graph of standard operators. Nothing in it is unpickled or run.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+FORMAT_VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+GOLDEN: Final = "golden.jsonl"
+ITEM_IDS: Final = "item_ids.json"
+VOCABULARY: Final = "vocabulary.json"
+PRIOR: Final = "prior"
+ENCODER: Final = "encoder.onnx"
+
+ARRAYS: Final = {
+    "sasrec": (PRIOR, "items", "bias", "repeat"),
+    "popularity": (PRIOR,),
+    "repeat": (PRIOR,),
+    "item_knn": (PRIOR, "indptr", "indices", "values"),
+}
+"""Arrays that each model family brings, as `<name>.npy` (item_knn's tables as `<name>_<task>.npy`)."""
+
+MAX_MANIFEST_BYTES: Final = 10_000_000
+
+
+class BundleError(ValueError):
+    """The bundle is missing, incomplete, damaged or not what it says; the message names the file."""
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    size: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """manifest.json: what the bundle is, how a history becomes model input, and every file's size and hash."""
+
+    format_version: int
+    name: str
+    version: str
+    family: str
+    created: str
+    tasks: list[str]
+    num_items: int
+    max_len: int
+    order_only: bool
+    receipt_gap_seconds: float
+    purchase_event: str
+    context: list[str]
+    params: dict[str, float]
+    run_id: str
+    refit_of: str | None
+    dataset_hash: str
+    shopkeeper_version: str
+    score_tolerance: float
+    files: dict[str, FileEntry]
+
+
+class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Known event names and context values; a value's code is its position plus one, 0 is unknown."""
+
+    event: list[str]
+    context: dict[str, list[str]]
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """A verified bundle in memory; large arrays stay memory-mapped."""
+
+    path: Path
+    manifest: Manifest
+    item_ids: list[str]
+    vocabulary: Vocabulary
+    arrays: dict[str, npt.NDArray[Any]]
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Verify and open the bundle at `path`.
+
+    Raises:
+        BundleError: naming the file, when one is missing, changed, of the wrong shape, or the format is unknown.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    for name, entry in manifest.files.items():
+        verify_file(folder, name, entry)
+    needed = [ITEM_IDS, VOCABULARY, GOLDEN, *(f"{a}.npy" for a in array_names(manifest))]
+    needed += [ENCODER] if manifest.family == "sasrec" else []
+    for name in needed:
+        if name not in manifest.files:
+            raise BundleError(f"{folder / MANIFEST}: lists no {name}, which a {manifest.family} bundle needs")
+    arrays = {name: open_array(folder / f"{name}.npy") for name in array_names(manifest)}
+    bundle = Bundle(
+        path=folder,
+        manifest=manifest,
+        item_ids=decode(folder / ITEM_IDS, list[str]),
+        vocabulary=decode(folder / VOCABULARY, Vocabulary),
+        arrays=arrays,
+    )
+    check_shapes(bundle)
+    return bundle
+
+
+def read_manifest(folder: Path) -> Manifest:
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{file} does not exist: {folder} is not a bundle (make one with: shopkeeper export)")
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes")
+    manifest = decode(file, Manifest)
+    if manifest.format_version != FORMAT_VERSION:
+        raise BundleError(f"{file}: format {manifest.format_version}, this version reads {FORMAT_VERSION}")
+    if manifest.family not in ARRAYS:
+        raise BundleError(f"{file}: unknown model family {manifest.family!r}")
+    return manifest
+
+
+def array_names(manifest: Manifest) -> list[str]:
+    """Names (without .npy) of the arrays the model family brings."""
+    names = ARRAYS[manifest.family]
+    if manifest.family != "item_knn":
+        return list(names)
+    return [PRIOR, *(f"{name}_{task}" for name in names[1:] for task in manifest.tasks)]
+
+
+def verify_file(folder: Path, name: str, entry: FileEntry) -> None:
+    """Refuse names that leave the folder, links, and files whose size or hash is not the manifest's."""
+    if name != Path(name).name or name in ("", ".", "..") or "\\" in name:
+        raise BundleError(f"{folder / MANIFEST}: {name!r} is not a plain file name")
+    file = folder / name
+    if file.is_symlink() or not file.is_file():
+        raise BundleError(f"{file} is missing")
+    if file.stat().st_size != entry.size:
+        raise BundleError(f"{file} has {file.stat().st_size} bytes, the manifest says {entry.size}: it was changed")
+    if sha256_of(file) != entry.sha256:
+        raise BundleError(f"{file} does not have the hash the manifest says: it was changed")
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def decode[T](file: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except msgspec.DecodeError as error:
+        raise BundleError(f"{file}: {error}") from error
+
+
+def open_array(file: Path) -> npt.NDArray[Any]:
+    """Memory-map a numeric array; object arrays, which would be pickles, are refused."""
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except (ValueError, OSError) as error:
+        raise BundleError(f"{file}: {error}") from error
+
+
+def check_shapes(bundle: Bundle) -> None:
+    manifest, folder = bundle.manifest, bundle.path
+    if len(bundle.item_ids) != manifest.num_items:
+        raise BundleError(f"{folder / ITEM_IDS}: {len(bundle.item_ids)} ids, the manifest says {manifest.num_items}")
+    if list(bundle.vocabulary.context) != manifest.context:
+        raise BundleError(f"{folder / VOCABULARY}: context columns are not the manifest's")
+    per_task = (len(manifest.tasks), manifest.num_items)
+    for name, array in bundle.arrays.items():
+        table = name in (PRIOR, "bias", "repeat")
+        wrong = array.shape != per_task if table else name == "items" and len(array) != manifest.num_items
+        if wrong:
+            raise BundleError(f"{folder / name}.npy: shape {array.shape} does not fit {manifest.num_items} items")
+        if array.dtype.kind not in "fi":
+            raise BundleError(f"{folder / name}.npy: type {array.dtype} is not numeric")

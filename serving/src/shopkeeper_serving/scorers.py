@@ -1,0 +1,159 @@
+"""Scores of the whole catalogue for histories, one class per model family; NumPy and one ONNX graph."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from shopkeeper_serving.bundle import ENCODER, PRIOR, Bundle, BundleError
+from shopkeeper_serving.history import Inputs
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """Scores a batch of histories: (B, H tasks, V items) float32, higher is better."""
+
+    def score(self, inputs: Inputs) -> FloatArray: ...
+
+
+def make_scorer(bundle: Bundle) -> Scorer:
+    """The scorer of the bundle's model family."""
+    families = {"sasrec": EncoderScorer, "popularity": PriorScorer, "repeat": RepeatScorer, "item_knn": NeighbourScorer}
+    scorer: Scorer = families[bundle.manifest.family](bundle)
+    return scorer
+
+
+def history_weights(inputs: Inputs, decay: float) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Owner and weight decay ** steps_ago of every bag entry (N,)."""
+    width = inputs.event.shape[1]
+    owner = inputs.bag_cell // width
+    steps_ago = inputs.length[owner] - 1 - inputs.bag_cell % width
+    return owner, np.power(np.float32(decay), steps_ago.astype(np.float32))
+
+
+class PriorScorer:
+    """The same scores for everyone."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.prior = np.asarray(bundle.arrays[PRIOR], np.float32)
+
+    def score(self, inputs: Inputs) -> FloatArray:
+        return np.broadcast_to(self.prior, (len(inputs.event), *self.prior.shape))
+
+
+class RepeatScorer:
+    """Own counts, then popularity."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.prior = np.asarray(bundle.arrays[PRIOR], np.float32)
+        self.decay = bundle.manifest.params["decay"]
+
+    def score(self, inputs: Inputs) -> FloatArray:
+        scores = np.repeat(self.prior[None], len(inputs.event), axis=0)
+        owner, weight = history_weights(inputs, self.decay)
+        for h in range(scores.shape[1]):
+            np.add.at(scores, (owner, h, inputs.bag_item - 1), weight)
+        return scores
+
+
+class NeighbourScorer:
+    """Sum of the similarities to the items of the history, popularity between equals."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.prior = np.asarray(bundle.arrays[PRIOR], np.float32)
+        self.decay = bundle.manifest.params["decay"]
+        self.tables = [
+            (bundle.arrays[f"indptr_{t}"], bundle.arrays[f"indices_{t}"], bundle.arrays[f"values_{t}"])
+            for t in bundle.manifest.tasks
+        ]
+
+    def score(self, inputs: Inputs) -> FloatArray:
+        owner, weight = history_weights(inputs, self.decay)
+        count, items = len(inputs.event), self.prior.shape[1]
+        scores = np.empty((count, len(self.tables), items), np.float32)
+        for h, (indptr, indices, values) in enumerate(self.tables):
+            begin, size = indptr[inputs.bag_item - 1], np.diff(indptr)[inputs.bag_item - 1]
+            entry = np.repeat(begin - (np.cumsum(size) - size), size) + np.arange(size.sum())
+            near = np.repeat(owner * items, size) + indices[entry]
+            added = np.bincount(near, values[entry] * np.repeat(weight, size), minlength=count * items)
+            scores[:, h] = added.reshape(count, items).astype(np.float32) + np.float32(1e-3) * self.prior[h]
+        return scores
+
+
+class EncoderScorer:
+    """query . item + bias, and a bonus for items of the history; query and bonus come from the ONNX graph."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.items, self.bias = bundle.arrays["items"], np.asarray(bundle.arrays["bias"], np.float32)
+        self.repeat = bundle.arrays["repeat"]
+        self.purchase = event_code(bundle, bundle.manifest.purchase_event)
+        self.session = open_graph(bundle)
+
+    def score(self, inputs: Inputs) -> FloatArray:
+        feeds = {
+            "vectors": self.pool(inputs),
+            "event": inputs.event,
+            "context": inputs.context,
+            "time": inputs.time,
+            "length": inputs.length,
+            **self.observe(inputs),
+        }
+        wanted = {i.name for i in self.session.get_inputs()}
+        query, bonus = self.session.run(["query", "bonus"], {k: v for k, v in feeds.items() if k in wanted})
+        scores: FloatArray = query @ self.items.T + self.bias
+        row, slot = np.nonzero(inputs.seen)
+        item = inputs.seen[row, slot] - 1
+        scores[row, :, item] += bonus[row, :, slot] + self.repeat[:, item].T
+        return scores
+
+    def pool(self, inputs: Inputs) -> FloatArray:
+        """Mean vector of each step's items (B, T, D); zero where a step has none."""
+        cells = inputs.event.size
+        pooled = np.zeros((cells, self.items.shape[1]), np.float32)
+        np.add.at(pooled, inputs.bag_cell, self.items[inputs.bag_item - 1])
+        sizes = np.bincount(inputs.bag_cell, minlength=cells)
+        pooled /= np.maximum(sizes, 1)[:, None].astype(np.float32)
+        return pooled.reshape(*inputs.event.shape, -1)
+
+    def observe(self, inputs: Inputs) -> dict[str, npt.NDArray[np.generic]]:
+        """Counts and recencies of each distinct item (B, U); zero in padded places."""
+        (count, width), slots = inputs.event.shape, inputs.seen.shape[1]
+        owner, token = inputs.bag_cell // width, inputs.bag_cell % width
+        place = owner * slots + inputs.bag_slot
+        bought = inputs.event.reshape(-1)[inputs.bag_cell] == self.purchase
+        last = np.zeros(count * slots, np.int64)
+        np.maximum.at(last, place, token)
+        last = last.reshape(count, slots)
+        end = inputs.length[:, None] - 1
+        rows = np.arange(count)[:, None]
+        seconds = np.maximum(inputs.time[rows, end] - inputs.time[rows, last], 0)
+        return {
+            "count": np.bincount(place, minlength=count * slots).reshape(count, slots).astype(np.float32),
+            "bought": np.bincount(place, bought, minlength=count * slots).reshape(count, slots).astype(np.float32),
+            "steps_ago": (end - last).astype(np.float32),
+            "seconds_ago": seconds.astype(np.float32),
+            "last_event": inputs.event[rows, last],
+            "steps": np.broadcast_to(end, (count, slots)).astype(np.float32),
+        }
+
+
+def event_code(bundle: Bundle, name: str) -> int:
+    """Code of an event name; -1 where the log had none."""
+    names = bundle.vocabulary.event
+    return names.index(name) + 1 if name in names else -1
+
+
+def open_graph(bundle: Bundle) -> ort.InferenceSession:
+    """The encoder on one thread; graphs with outside data or unknown operators are refused by the runtime."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    file = bundle.path / ENCODER
+    try:
+        # from bytes, so that the graph cannot name files beside it
+        return ort.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own untyped exceptions
+        raise BundleError(f"{file}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,1 @@
+"""A finished run in, a bundle out: the only thing serving reads."""

@@ -1,0 +1,155 @@
+"""Write a bundle: every model family as tables (and one graph), with hashes and golden requests."""
+
+import datetime as dt
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shopkeeper import __version__
+from shopkeeper.config import UserError
+from shopkeeper.data import schema as s
+from shopkeeper.data.prepared import Prepared
+from shopkeeper.export.golden import golden_lines
+from shopkeeper.export.graph import write_graph
+from shopkeeper.export.parity import check_parity
+from shopkeeper.models.baselines import CountedModel
+from shopkeeper.models.contract import SessionModel
+from shopkeeper.models.sasrec import SASRec
+
+SCORE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a bundle's model comes from."""
+
+    run_id: str
+    refit_of: str | None
+    metrics: dict[str, float]
+
+
+def write_bundle(
+    model: SessionModel, prepared: Prepared, output: Path, *, origin: Origin, golden: int, seed: int
+) -> Path:
+    """Write the bundle at `output`, whole or not at all, once it answers as the model does.
+
+    Raises:
+        UserError: when `output` is a folder that is no bundle, or shopkeeper-serving is not installed.
+    """
+    require_serving()
+    if output.exists() and any(output.iterdir()) and not (output / "manifest.json").exists():
+        raise UserError(f"output={output} exists and is not a bundle; choose another folder")
+    partial = output.with_name(f"{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        refit = origin.refit_of is not None
+        write_tables(model, partial)
+        dump(partial / "item_ids.json", prepared.item_ids()[: model.vocabulary.num_items])
+        dump(partial / "vocabulary.json", vocabulary(prepared, refit=refit))
+        (partial / "MODEL_CARD.md").write_text(model_card(model, prepared, origin))
+        (partial / "golden.jsonl").write_text("")
+        write_manifest(model, prepared, partial, origin)
+        (partial / "golden.jsonl").write_text(golden_lines(model, partial, count=golden, seed=seed))
+        write_manifest(model, prepared, partial, origin)
+        check_parity(model, prepared, partial, tolerance=SCORE_TOLERANCE)
+        shutil.rmtree(output, ignore_errors=True)
+        partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return output
+
+
+def require_serving() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("shopkeeper_serving") is None:
+        raise UserError("export replays requests with shopkeeper-serving, which is missing: pip install ./serving")
+
+
+def write_tables(model: SessionModel, folder: Path) -> None:
+    """The model's numbers, each table as one .npy file."""
+    np.save(folder / "prior.npy", model.prior_scores().numpy())
+    if isinstance(model, SASRec):
+        np.save(folder / "items.npy", model.table()[1:].detach().numpy())
+        np.save(folder / "bias.npy", model.bias().detach().numpy())
+        np.save(folder / "repeat.npy", np.ascontiguousarray(model.repeat_item.weight[1:].detach().numpy().T))
+        write_graph(model, folder / "encoder.onnx")
+    elif model.family == "item_knn":
+        for h, task in enumerate(model.tasks):
+            for name in ("indptr", "indices", "values"):
+                np.save(folder / f"{name}_{task}.npy", model.get_buffer(f"{name}_{h}").numpy())
+
+
+def vocabulary(prepared: Prepared, *, refit: bool) -> dict[str, Any]:
+    return {
+        "event": prepared.vocabulary(s.EVENT, refit=refit),
+        "context": {c: prepared.vocabulary(c, refit=refit) for c in prepared.context_columns},
+    }
+
+
+def write_manifest(model: SessionModel, prepared: Prepared, folder: Path, origin: Origin) -> None:
+    from shopkeeper_serving.bundle import sha256_of
+
+    files = sorted(f for f in folder.iterdir() if f.name != "manifest.json")
+    decay = getattr(model, "decay", None)
+    dump(
+        folder / "manifest.json",
+        {
+            "format_version": 1,
+            "name": f"{prepared.manifest['source']}-{model.family}",
+            "version": origin.run_id,
+            "family": model.family,
+            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "tasks": model.tasks,
+            "num_items": model.vocabulary.num_items,
+            "max_len": model.max_len,
+            "order_only": prepared.order_only,
+            "receipt_gap_seconds": prepared.manifest["receipt_gap_minutes"] * 60,
+            "purchase_event": s.PURCHASE,
+            "context": prepared.context_columns,
+            "params": {} if isinstance(model, SASRec) or decay is None else {"decay": decay},
+            "run_id": origin.run_id,
+            "refit_of": origin.refit_of,
+            "dataset_hash": prepared.content_hash,
+            "shopkeeper_version": __version__,
+            "score_tolerance": SCORE_TOLERANCE,
+            "files": {f.name: {"size": f.stat().st_size, "sha256": sha256_of(f)} for f in files},
+        },
+    )
+
+
+def dump(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1 if isinstance(value, dict) else None))
+
+
+def model_card(model: SessionModel, prepared: Prepared, origin: Origin) -> str:
+    """What the model is, what it saw, how it did on validation, and what it must not be used for."""
+    counts = prepared.manifest["counts"]
+    metrics = [f"| {name} | {value:.4f} |" for name, value in sorted(origin.metrics.items()) if "/k=" not in name]
+    lines = [
+        f"# {prepared.manifest['source']}: {model.family}",
+        "",
+        f"Ranks {model.vocabulary.num_items:,} items for {' and '.join(model.tasks)}. Trained from "
+        f"{counts['events']:,} events of {counts['visitors']:,} visitors (dataset {prepared.content_hash[:12]}), "
+        f"run {origin.run_id}" + (f", a refit of {origin.refit_of} on all rows and users." if origin.refit_of else "."),
+        "",
+        "| validation strangers | |",
+        "|---|---|",
+        *metrics,
+        "",
+        "Validation chose this model; for figures on unseen data see the report of `shopkeeper evaluate`."
+        + (" They are those of the original run: a refit is not judged." if origin.refit_of else ""),
+        "",
+        "Scores rank; they are not probabilities. They say what visitors like this one went on to buy, not what a "
+        "recommendation would change: affinity, never uplift.",
+        "",
+        f"Made {'with a model of the kind ' + type(model).__name__} by shopkeeper {__version__}. "
+        f"Decay and tables: see manifest.json." if isinstance(model, CountedModel) else f"Made by shopkeeper {__version__}.",
+        "",
+    ]
+    return "\n".join(lines)

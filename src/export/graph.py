@@ -1,0 +1,91 @@
+"""The encoder as an ONNX graph: pooled item vectors and a history's codes in, queries and repeat bonuses out.
+
+The item table stays outside, so the graph's size does not depend on the catalogue.
+"""
+
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from shopkeeper.models.sasrec import SASRec, Seen
+
+SEEN_INPUTS = ("count", "bought", "steps_ago", "seconds_ago", "last_event", "steps")
+
+
+class Answer(nn.Module):
+    """`SASRec.answer` with flat inputs, as the exporter wants them."""
+
+    def __init__(self, model: SASRec) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        vectors: Tensor,
+        event: Tensor,
+        context: Tensor,
+        time: Tensor,
+        length: Tensor,
+        count: Tensor,
+        bought: Tensor,
+        steps_ago: Tensor,
+        seconds_ago: Tensor,
+        last_event: Tensor,
+        steps: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        seen = Seen(count, bought, steps_ago, seconds_ago, last_event, steps)
+        return self.model.answer(vectors, event, context, time, length, seen)
+
+
+def write_graph(model: SASRec, path: Path) -> None:
+    """Export with dynamic batch, length and number of seen items; one file, standard operators, opset 20."""
+    batch, tokens, slots = 3, 17, 5  # never 1: the exporter would take it for a constant
+    dim, context = model.item.embedding_dim, len(model.vocabulary.context)
+    steps = torch.full((batch, slots), float(tokens - 1))
+    example: dict[str, Tensor] = {
+        "vectors": torch.randn(batch, tokens, dim),
+        "event": torch.ones(batch, tokens, dtype=torch.int64),
+        "context": torch.zeros(batch, tokens, context, dtype=torch.int64),
+        "time": torch.arange(batch * tokens).view(batch, tokens) * 3600,
+        "length": torch.tensor([tokens, 4, 1]),
+        "count": torch.ones(batch, slots),
+        "bought": torch.ones(batch, slots),
+        "steps_ago": torch.ones(batch, slots),
+        "seconds_ago": torch.ones(batch, slots),
+        "last_event": torch.ones(batch, slots, dtype=torch.int64),
+        "steps": steps,
+    }
+    with quiet_exporter():
+        # positions bound the tokens: a longer history never reaches the graph
+        many, long = torch.export.Dim("batch", min=1), torch.export.Dim("tokens", min=1, max=model.max_len + 1)
+        wide = torch.export.Dim("slots", min=1)
+        shapes = {
+            name: {0: many} | ({1: long} if value.shape[1:2] == (tokens,) else {1: wide} if value.ndim > 1 else {})
+            for name, value in example.items()
+        }
+        program = torch.onnx.export(
+            Answer(model).eval(),
+            kwargs=example,
+            input_names=list(example),
+            output_names=["query", "bonus"],
+            dynamic_shapes=shapes,
+            opset_version=20,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path))
+
+
+class quiet_exporter(warnings.catch_warnings):
+    """Silence the exporter's notes to its own developers; errors still raise."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        logging.getLogger("onnxscript").setLevel(logging.ERROR)

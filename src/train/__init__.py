@@ -1,0 +1,1 @@
+"""Model and batches in, a tracked run with a checkpoint out."""

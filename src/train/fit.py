@@ -1,0 +1,332 @@
+"""Fit one model: a config in, a finished run with a checkpoint out."""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from shopkeeper.config import TrainConfig, UserError
+from shopkeeper.data.batches import TokenBatches, TrainingPieces, Vocabulary
+from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.targets import supported_tasks
+from shopkeeper.data.windows import train_window
+from shopkeeper.models.checkpoint import build_model, save_model
+from shopkeeper.models.contract import FitData, SessionModel
+from shopkeeper.models.sasrec import SASRec
+from shopkeeper.train import tracking
+from shopkeeper.train.module import TrainingModule
+from shopkeeper.train.tracking import Store, TrackedRun
+from shopkeeper.train.validation import Validation
+
+Say = Callable[[str], None]
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+MONITOR = "val_epoch/primary"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything a fit works on."""
+
+    config: TrainConfig
+    prepared: Prepared
+    data: FitData
+    tasks: list[str]
+    facts: dict[str, Any]
+    run: TrackedRun
+    validation: Validation | None  # None for a refit, which judges nothing
+
+
+def train(config: TrainConfig, *, say: Say = print) -> TrackedRun:
+    """Train, resume or refit as the config says; return the finished run.
+
+    Raises:
+        UserError: when the data cannot support the task, the split is empty, or a run cannot be found or resumed.
+    """
+    prepared = Prepared.read(config.prepared)
+    store = Store(config.tracking)
+    if config.resume and config.refit:
+        raise UserError("resume and refit exclude each other: resume goes on with a run, refit repeats a finished one")
+    if config.refit:
+        return refit(config, prepared, store, say)
+    if config.resume:
+        run = store.reopen(config.resume)
+        check_dataset(run, prepared)
+        config = recorded(run, config)
+        say(f"resuming run {run.run_id}")
+    else:
+        run = store.start(name=family_of(config), tags=tags_of(config, prepared))
+        record(run, config, prepared)
+        say(f"run {run.run_id}: {family_of(config)}")
+    if run.tags.get(tracking.REFIT_OF):
+        return finish_refit(setting_of(config, prepared, run, say, refit=True), steps_of(store, run), say)
+    setting = setting_of(config, prepared, run, say, refit=False)
+    model = fit_model(setting, steps=None)
+    metrics = setting.validation.metrics(model) if setting.validation else {}
+    if tracking.PRIMARY not in metrics:
+        say("this model lacks the head of val/primary, so run=best will never choose it")
+    run.log_metrics(metrics, step=0)
+    finish(setting, model)
+    say(" ".join(f"{name}={value:.4f}" for name, value in metrics.items() if "/k=" not in name))
+    return run
+
+
+def refit(config: TrainConfig, prepared: Prepared, store: Store, say: Say) -> TrackedRun:
+    """Train a finished run's configuration once more on all rows and users; nothing is judged or selected.
+
+    A model trained by gradient takes the number of steps its run chose on validation.
+    """
+    assert config.refit
+    original = store.find(config.refit, dataset_hash=prepared.content_hash)
+    if original.tags.get(tracking.REFIT_OF):
+        raise UserError(f"refit={config.refit}: that run is itself a refit; name the run it repeats")
+    again = replace(recorded(original, config), refit=original.run_id)
+    run = store.start(
+        name=f"{family_of(again)} refit", tags=tags_of(again, prepared) | {tracking.REFIT_OF: original.run_id}
+    )
+    record(run, again, prepared)
+    say(f"run {run.run_id}: refit of {original.run_id} on all rows and users")
+    return finish_refit(setting_of(again, prepared, run, say, refit=True), steps_of(store, run), say)
+
+
+def finish_refit(setting: Setting, steps: int, say: Say) -> TrackedRun:
+    model = fit_model(setting, steps=steps)
+    finish(setting, model)
+    say(f"refitted on {len(setting.data.rows()):,} events; no metric is written for a refit")
+    return setting.run
+
+
+def steps_of(store: Store, run: TrackedRun) -> int:
+    """Gradient steps the original of a refit chose on validation."""
+    original = store.get(run.tags[tracking.REFIT_OF])
+    return int(json.loads(original.file(tracking.SUMMARY_FILE).read_text())["best_step"])
+
+
+def family_of(config: TrainConfig) -> str:
+    """`shopkeeper.models.sasrec.SASRec` -> `sasrec`, by the class's own word."""
+    import importlib
+
+    module, _, name = str(config.model.get("_target_")).rpartition(".")
+    try:
+        return str(getattr(importlib.import_module(module), name).family)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"model._target_={config.model.get('_target_')!r} is not a model: {error}") from error
+
+
+def tags_of(config: TrainConfig, prepared: Prepared) -> dict[str, str]:
+    return {tracking.DATASET_HASH: prepared.content_hash, tracking.FAMILY: family_of(config)}
+
+
+def record(run: TrackedRun, config: TrainConfig, prepared: Prepared) -> None:
+    """Keep the whole configuration and the environment with the run, before anything can go wrong."""
+    file = run.checkpoints / tracking.CONFIG_FILE
+    file.write_text(json.dumps(asdict(config), indent=1))
+    run.log_file(file)
+    params = flatten(asdict(config)) | tracking.environment() | {"prepared/content_hash": prepared.content_hash}
+    run.log_params(params)
+
+
+def recorded(run: TrackedRun, config: TrainConfig) -> TrainConfig:
+    """The configuration a run was started with, on the dataset and store of `config`."""
+    from omegaconf import OmegaConf
+
+    from shopkeeper.config import parse
+
+    stored = parse(TrainConfig, OmegaConf.create(json.loads(run.file(tracking.CONFIG_FILE).read_text())))
+    return replace(stored, prepared=config.prepared, tracking=config.tracking, resume=None, refit=stored.refit)
+
+
+def check_dataset(run: TrackedRun, prepared: Prepared) -> None:
+    if run.tags.get(tracking.DATASET_HASH) != prepared.content_hash:
+        raise UserError(f"run {run.run_id} was trained on another prepared dataset than {prepared.path}")
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a/b": 1}"""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Say, *, refit: bool) -> Setting:
+    window = train_window(prepared, refit=refit)
+    available, left_out = supported_tasks(prepared, train_window(prepared))
+    tasks = chosen_tasks(config, available, left_out, say)
+    return Setting(
+        config=config,
+        prepared=prepared,
+        data=FitData(prepared, window, Vocabulary.of(prepared, refit=refit)),
+        tasks=tasks,
+        facts={"purchase_code": prepared.purchase_code},
+        run=run,
+        validation=None if refit else Validation.of(prepared, available, config.protocol),
+    )
+
+
+def chosen_tasks(config: TrainConfig, available: list[str], left_out: dict[str, str], say: Say) -> list[str]:
+    """The heads to train: with `auto` every available one, saying which are left out and why.
+
+    Raises:
+        UserError: when a head is asked for that the data cannot support, or is unknown.
+    """
+    if config.task.heads == "auto":
+        for task, reason in left_out.items():
+            say(f"leaving out the head {task!r}: {reason}")
+        if not available:
+            raise UserError("there is nothing to predict: " + "; ".join(left_out.values()))
+        return available
+    if config.task.heads not in available:
+        reason = left_out.get(config.task.heads, "heads are: auto, purchase, next")
+        raise UserError(f"task.heads={config.task.heads}: {reason}")
+    return [config.task.heads]
+
+
+def fit_model(setting: Setting, *, steps: int | None) -> SessionModel:
+    """Build and fit; where gradients are needed, train for `steps`, or until validation stops improving."""
+    config = setting.config
+    pl.seed_everything(config.seed, verbose=False)
+    model = build_model(
+        config.model,
+        vocabulary=setting.data.vocabulary,
+        tasks=setting.tasks,
+        max_len=config.batches.max_len,
+        facts=setting.facts,
+    )
+    model.fit(setting.data)
+    summary = {"best_step": 0}
+    if isinstance(model, SASRec):
+        summary = descend(setting, model, steps=steps)
+    file = setting.run.checkpoints / tracking.SUMMARY_FILE
+    file.write_text(json.dumps(summary))
+    return model.eval()
+
+
+def descend(setting: Setting, model: SASRec, *, steps: int | None) -> dict[str, int]:
+    """Train by gradient, going on from the last checkpoint where there is one; leaves the best weights in `model`."""
+    config, folder = setting.config, setting.run.checkpoints
+    quiet_lightning()
+    pieces = TrainingPieces(
+        setting.prepared,
+        setting.data.window,
+        setting.data.vocabulary,
+        setting.tasks,
+        max_len=config.batches.max_len,
+        seed=config.seed,
+    )
+    batches = TokenBatches(pieces, tokens=config.batches.tokens, seed=config.seed)
+    loader: DataLoader[Any] = DataLoader(pieces, sampler=batches, batch_size=None)
+    module = TrainingModule(
+        model,
+        weights=[config.task.weights[task] for task in setting.tasks],
+        num_negatives=int(config.loss["num_negatives"]),
+        optimizer=config.optimizer,
+        seed=config.seed,
+    )
+    trainer = pl.Trainer(
+        **trainer_options(config, steps),
+        callbacks=callbacks(setting),
+        logger=False,
+        gradient_clip_val=config.optimizer.clip_norm,
+    )
+    last = folder / LAST
+    trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+    if steps is not None:
+        return {"best_step": trainer.global_step}
+    best = torch.load(folder / BEST, weights_only=False)
+    module.load_state_dict(best["state_dict"])
+    return {"best_step": int(best["global_step"])}
+
+
+def trainer_options(config: TrainConfig, steps: int | None) -> dict[str, Any]:
+    """The YAML's trainer block; a refit runs for its steps instead of epochs."""
+    options = dict(config.trainer)
+    if steps is not None:
+        options |= {"max_epochs": -1, "max_steps": steps}
+    return options
+
+
+def callbacks(setting: Setting) -> list[pl.Callback]:
+    """Validate and log each epoch, keep the last and the best checkpoint, stop when validation stops improving."""
+    folder, stopping = setting.run.checkpoints, setting.config.early_stopping
+    keep_last = ModelCheckpoint(
+        dirpath=folder,
+        filename=LAST.removesuffix(".ckpt"),
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    if setting.validation is None:
+        return [EpochLog(setting.run, None), keep_last]
+    keep_best = ModelCheckpoint(
+        dirpath=folder,
+        filename=BEST.removesuffix(".ckpt"),
+        monitor=MONITOR,
+        mode="max",
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    stop = EarlyStopping(
+        MONITOR,
+        mode="max",
+        patience=stopping.patience,
+        min_delta=stopping.min_delta,
+        check_on_train_epoch_end=True,
+        verbose=False,
+    )
+    return [EpochLog(setting.run, setting.validation), stop, StayStopped(stop), keep_best, keep_last]
+
+
+class EpochLog(pl.Callback):
+    """Judge the model on validation after each epoch, and log what was measured under the epoch's number."""
+
+    def __init__(self, run: TrackedRun, validation: Validation | None) -> None:
+        self.run, self.validation = run, validation
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
+        if self.validation is not None:
+            metrics = self.validation.metrics(pl_module.model)
+            primary = metrics.get(tracking.PRIMARY, next(iter(metrics.values())))
+            pl_module.log(MONITOR, primary, prog_bar=True)
+            measured |= {name.replace("val/", "val_epoch/"): v for name, v in metrics.items() if "/k=" not in name}
+            pl_module.train()
+        if trainer.is_global_zero:
+            self.run.log_metrics(measured, step=trainer.current_epoch)
+
+
+class StayStopped(pl.Callback):
+    """A run killed after early stopping, but before it was finished, must not train on when resumed."""
+
+    def __init__(self, stop: EarlyStopping) -> None:
+        self.stop = stop
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.stop.wait_count >= self.stop.patience:
+            trainer.should_stop = True
+
+
+def finish(setting: Setting, model: SessionModel) -> None:
+    """Write the checkpoint and hand every file to the store."""
+    folder, run = setting.run.checkpoints, setting.run
+    config = {key: value for key, value in setting.config.model.items()}
+    save_model(folder / tracking.MODEL_FILE, model, config=config, facts=setting.facts)
+    for name in (tracking.MODEL_FILE, tracking.SUMMARY_FILE):
+        run.log_file(folder / name)
+    run.finish()
+
+
+def quiet_lightning() -> None:
+    """Progress stays, chatter goes: device banners, and advice on workers (batches are built in microseconds)."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for advice in (".*does not have many workers.*", ".*checkpoint directory.*exists and is not empty.*"):
+        warnings.filterwarnings("ignore", advice)

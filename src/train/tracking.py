@@ -1,0 +1,204 @@
+"""Runs: where their parameters, metrics and files are kept. The only module that imports MLflow.
+
+A run carries, as tags, what later stages need to find it: its model family, the content hash of the dataset, and for
+a refit the run it repeats. Files are kept as MLflow artifacts; while a run trains, its checkpoints lie in
+`<runs_dir>/<run id>`, where `resume` finds them after a crash.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shopkeeper.config import TrackingConfig, UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+DATASET_HASH = "shopkeeper.dataset_hash"
+FAMILY = "shopkeeper.family"
+REFIT_OF = "shopkeeper.refit_of"
+CHECKPOINTS = "shopkeeper.checkpoints"
+PRIMARY = "val/primary"
+MODEL_FILE = "model.pt"
+CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run of the store, and the way to its files."""
+
+    run_id: str
+    store: "Store"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return dict(self.store.client.get_run(self.run_id).data.tags)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return dict(self.store.client.get_run(self.run_id).data.metrics)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Local folder of the checkpoints of a run in training."""
+        return Path(self.tags[CHECKPOINTS])
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        for name, value in params.items():
+            self.store.client.log_param(self.run_id, name, str(value)[:6000])
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        for name, value in metrics.items():
+            self.store.client.log_metric(self.run_id, name, value, step=step)
+
+    def log_file(self, path: Path) -> None:
+        self.store.client.log_artifact(self.run_id, str(path))
+
+    def file(self, name: str) -> Path:
+        """A local copy of one of the run's files.
+
+        Raises:
+            UserError: when the run has no such file.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return Path(self.store.client.download_artifacts(self.run_id, name))
+        except (MlflowException, OSError) as error:
+            raise UserError(f"run {self.run_id} has no file {name}; was it finished?") from error
+
+    def curve(self, metric: str) -> list[float]:
+        """A metric's values in the order of their steps, the last one logged for each."""
+        points = {m.step: m.value for m in self.store.client.get_metric_history(self.run_id, metric)}
+        return [points[step] for step in sorted(points)]
+
+    def finish(self, status: str = "FINISHED") -> None:
+        self.store.client.set_terminated(self.run_id, status)
+
+
+class Store:
+    """An MLflow tracking store and one experiment in it."""
+
+    def __init__(self, config: TrackingConfig) -> None:
+        quiet_mlflow()
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+        from sqlalchemy.exc import SQLAlchemyError
+
+        self.config = config
+        try:
+            self.client: MlflowClient = MlflowClient(config.uri)
+            self.experiment_id = self._experiment()
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"tracking.uri={config.uri}: the MLflow store cannot be reached: {reason}") from error
+
+    def _experiment(self) -> str:
+        found = self.client.get_experiment_by_name(self.config.experiment)
+        if found is not None:
+            return str(found.experiment_id)
+        folder = self.config.artifacts
+        location = Path(folder).resolve().as_uri() if folder and "://" not in folder else folder
+        return str(self.client.create_experiment(self.config.experiment, artifact_location=location))
+
+    def start(self, *, name: str, tags: Mapping[str, str]) -> TrackedRun:
+        """Begin a run with its own folder for checkpoints."""
+        created = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags))
+        run = TrackedRun(created.info.run_id, self)
+        folder = Path(self.config.runs_dir).resolve() / run.run_id
+        folder.mkdir(parents=True)
+        self.client.set_tag(run.run_id, CHECKPOINTS, str(folder))
+        return run
+
+    def reopen(self, run_id: str) -> TrackedRun:
+        """Go on with a run that did not finish.
+
+        Raises:
+            UserError: when there is no such run, it has finished, or its checkpoints are gone.
+        """
+        run = self.get(run_id)
+        if self._status(run_id) == "FINISHED":
+            raise UserError(f"resume={run_id}: that run has finished; start a new one, or refit it with refit={run_id}")
+        if CHECKPOINTS not in run.tags or not run.checkpoints.is_dir():
+            raise UserError(f"resume={run_id}: its checkpoint folder is gone")
+        self.client.update_run(run_id, status="RUNNING")
+        return run
+
+    def get(self, run_id: str) -> TrackedRun:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.get_run(run_id)
+        except MlflowException as error:
+            raise UserError(f"there is no run {run_id!r} in {self.config.uri}") from error
+        return TrackedRun(run_id, self)
+
+    def find(self, run: str, *, dataset_hash: str) -> TrackedRun:
+        """The run of that id, or with `best` the finished one on this dataset with the highest `val/primary`.
+
+        Ties go to the newest. A refit has no metric and is never the best.
+
+        Raises:
+            UserError: when there is none, or the run was trained on another dataset.
+        """
+        if run == "best":
+            return self.best(dataset_hash=dataset_hash)
+        found = self.get(run)
+        if found.tags.get(DATASET_HASH) != dataset_hash:
+            raise UserError(f"run={run} was trained on another prepared dataset; give the one it was trained on")
+        if self._status(run) != "FINISHED":
+            raise UserError(f"run={run} has not finished; go on with: shopkeeper train prepared=... resume={run}")
+        return found
+
+    def best(self, *, dataset_hash: str, family: str | None = None) -> TrackedRun:
+        runs = [run for run in self._finished(dataset_hash, family) if PRIMARY in run.data.metrics]
+        if not runs:
+            what = f"{family} run" if family else "run"
+            raise UserError(f"no finished {what} on this prepared dataset in {self.config.uri}; train one first")
+        best = max(runs, key=lambda run: (run.data.metrics[PRIMARY], run.info.start_time))
+        return TrackedRun(best.info.run_id, self)
+
+    def refit_of(self, run_id: str, *, dataset_hash: str) -> TrackedRun | None:
+        """The newest finished refit of a run on the same dataset, if there is one."""
+        runs = [run for run in self._finished(dataset_hash, None) if run.data.tags.get(REFIT_OF) == run_id]
+        newest = max(runs, key=lambda run: int(run.info.start_time), default=None)
+        return TrackedRun(newest.info.run_id, self) if newest else None
+
+    def _finished(self, dataset_hash: str, family: str | None) -> list["Run"]:
+        query = f"attributes.status = 'FINISHED' AND tags.`{DATASET_HASH}` = '{dataset_hash}'"
+        if family:
+            query += f" AND tags.`{FAMILY}` = '{family}'"
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment_id], query, max_results=1000, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def _status(self, run_id: str) -> str:
+        return str(self.client.get_run(run_id).info.status)
+
+
+def quiet_mlflow() -> None:
+    """Keep MLflow's set-up chatter (schema migrations, telemetry, git advice) out of our output; errors still show."""
+    import logging
+
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def environment() -> dict[str, str]:
+    """Versions of what decides a result, for the run's parameters."""
+    import platform
+    from importlib.metadata import version
+
+    names = ("shopkeeper", "torch", "pytorch-lightning", "numpy", "duckdb", "ibis-framework", "mlflow")
+    return {"env/python": platform.python_version()} | {f"env/{name}": version(name) for name in names}

@@ -1,0 +1,64 @@
+"""The one number runs are chosen by: how well a model ranks the next purchase of validation strangers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shopkeeper.config import ProtocolConfig, UserError
+from shopkeeper.data import schema as s
+from shopkeeper.data.examples import Examples, judged_examples
+from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.targets import Ragged, Targets
+from shopkeeper.evaluate.judge import judge
+from shopkeeper.evaluate.metrics import per_example
+from shopkeeper.models.contract import SessionModel
+from shopkeeper.train.tracking import PRIMARY
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Examples of validation strangers by task, the data's primary task first."""
+
+    prepared: Prepared
+    examples: dict[str, tuple[Examples, Ragged]]
+    cutoff: int
+    primary: str
+
+    @classmethod
+    def of(cls, prepared: Prepared, tasks: list[str], protocol: ProtocolConfig) -> "Validation":
+        """Gather the examples.
+
+        Raises:
+            UserError: when a task has nothing to judge at k >= 1: no run could be chosen.
+        """
+        targets = Targets(prepared)
+        examples = {}
+        for task in tasks:
+            found = judged_examples(
+                prepared, targets, task, "strangers", s.VAL, ks=protocol.ks, at_most=protocol.max_examples
+            )
+            if not (found[0].k >= 1).any():
+                raise UserError(
+                    f"the val split has no stranger with a target of task {task!r} after one step or more; widen it "
+                    "(data.split) and prepare again"
+                )
+            examples[task] = found
+        return cls(prepared, examples, protocol.cutoff, primary=tasks[0])
+
+    def metrics(self, model: SessionModel) -> dict[str, float]:
+        """ndcg of each task the model has, pooled over k >= 1 and per k, as `val/<task>/ndcg@20` and `.../k=1`.
+
+        `val/primary` is the pooled one of the data's primary task, absent for a model without that head.
+        """
+        found: dict[str, float] = {}
+        for task, (examples, targets) in self.examples.items():
+            if task not in model.tasks:
+                continue
+            ranks = judge(model, self.prepared, examples, targets, task=task)
+            values = per_example(ranks, targets.offsets, self.cutoff)[f"ndcg@{self.cutoff}"]
+            name = f"val/{task}/ndcg@{self.cutoff}"
+            found[name] = float(values[examples.k >= 1].mean())
+            for k in np.unique(examples.k):
+                found[f"{name}/k={k}"] = float(values[examples.k == k].mean())
+        primary = f"val/{self.primary}/ndcg@{self.cutoff}"
+        return found | ({PRIMARY: found[primary]} if primary in found else {})
