@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 T = TypeVar("T")
 
@@ -21,9 +21,12 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
     """
     try:
         return cast(T, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg)))
+    except MissingMandatoryValue as error:
+        key = error.full_key
+        raise UserError(f"{key} is not set: give it on the command line as {key}=...") from error
     except OmegaConfBaseException as error:
         first_line = str(error).splitlines()[0]
-        key = getattr(error, "full_key", None)
+        key = error.full_key
         raise UserError(f"config: {first_line}" + (f" (key: {key})" if key else "")) from error
 
 
@@ -90,7 +93,6 @@ class TaskConfig:
 class BatchConfig:
     max_len: int
     tokens: int
-    score_rows: int
 
 
 @dataclass(kw_only=True)

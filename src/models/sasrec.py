@@ -4,10 +4,10 @@ A token is a step: the mean of its items' vectors plus embeddings of event, cont
 step before, and position; token 0 is the visitor's context alone. Attention is causal, so padding on the right and
 whatever comes later change nothing. The score of an item is
 
-    score_i = scale * cos(q, e_i) + bias_i + [i in the history] * (gate(h) + mlp(counts and recencies of i) + r_i)
+    score_i = q . e_i + bias_i + [i in the history] * (gate(h) + mlp(counts and recencies of i) + r_i)
 
 with a query q = W_task h per task: explore and repeat in one softmax (compare RepeatNet, Ren et al. 2019,
-arXiv:1812.02646, which mixes two). Unit-length vectors and one scale follow NISER (Gupta et al. 2019,
+arXiv:1812.02646, which mixes two). Unit-length item vectors follow NISER (Gupta et al. 2019,
 arXiv:1909.04276). Legend: B histories, T tokens, D embed_dim, H tasks, U distinct items, V items.
 """
 
@@ -65,7 +65,7 @@ class SASRec(SessionModel):
 
     Args:
         embed_dim: D, divisible by num_heads.
-        scale: largest absolute cosine score; higher makes the softmax sharper.
+        scale: length of a query before training; item vectors have length one.
         half_life_days: how fast an event loses weight in the popularity that scores start from.
         context_dropout: share of training histories whose entry context and time are blanked.
         purchase_code: event code of a purchase, -1 where the log has none.

@@ -75,7 +75,7 @@ def train(config: TrainConfig, *, say: Say = print) -> TrackedRun:
         say("this model lacks the head of val/primary, so run=best will never choose it")
     run.log_metrics(metrics, step=0)
     finish(setting, model)
-    say(" ".join(f"{name}={value:.4f}" for name, value in metrics.items() if "/k=" not in name))
+    say(" ".join(f"{name}={value:.4f}" for name, value in metrics.items() if "/k" not in name))
     return run
 
 
@@ -297,7 +297,7 @@ class EpochLog(pl.Callback):
             metrics = self.validation.metrics(pl_module.model)
             primary = metrics.get(tracking.PRIMARY, next(iter(metrics.values())))
             pl_module.log(MONITOR, primary, prog_bar=True)
-            measured |= {name.replace("val/", "val_epoch/"): v for name, v in metrics.items() if "/k=" not in name}
+            measured |= {name.replace("val/", "val_epoch/"): v for name, v in metrics.items() if "/k" not in name}
             pl_module.train()
         if trainer.is_global_zero:
             self.run.log_metrics(measured, step=trainer.current_epoch)

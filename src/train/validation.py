@@ -46,7 +46,7 @@ class Validation:
         return cls(prepared, examples, protocol.cutoff, primary=tasks[0])
 
     def metrics(self, model: SessionModel) -> dict[str, float]:
-        """ndcg of each task the model has, pooled over k >= 1 and per k, as `val/<task>/ndcg@20` and `.../k=1`.
+        """ndcg of each task the model has, pooled over k >= 1 and per k: `val/<task>/ndcg_at_20`, `.../k1`.
 
         `val/primary` is the pooled one of the data's primary task, absent for a model without that head.
         """
@@ -56,9 +56,9 @@ class Validation:
                 continue
             ranks = judge(model, self.prepared, examples, targets, task=task)
             values = per_example(ranks, targets.offsets, self.cutoff)[f"ndcg@{self.cutoff}"]
-            name = f"val/{task}/ndcg@{self.cutoff}"
+            name = f"val/{task}/ndcg_at_{self.cutoff}"  # MLflow allows no @ in names
             found[name] = float(values[examples.k >= 1].mean())
             for k in np.unique(examples.k):
-                found[f"{name}/k={k}"] = float(values[examples.k == k].mean())
-        primary = f"val/{self.primary}/ndcg@{self.cutoff}"
+                found[f"{name}/k{k}"] = float(values[examples.k == k].mean())
+        primary = f"val/{self.primary}/ndcg_at_{self.cutoff}"
         return found | ({PRIMARY: found[primary]} if primary in found else {})

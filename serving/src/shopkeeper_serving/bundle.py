@@ -5,11 +5,13 @@ A bundle is data only: JSON, NumPy arrays and one ONNX graph of standard operato
 
 import hashlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+T = TypeVar("T")
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -147,7 +149,7 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def decode[T](file: Path, kind: type[T]) -> T:
+def decode(file: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(file.read_bytes(), type=kind)
     except msgspec.DecodeError as error:

@@ -1,0 +1,105 @@
+"""The console command: `shopkeeper <command> key=value ...`; each command is a Hydra application.
+
+Nothing heavy is imported before a command is chosen, so that `shopkeeper --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+COMMANDS = {
+    "prepare": "turn a raw log into a prepared dataset",
+    "train": "fit a model, resume a run, or refit a finished one on everything",
+    "evaluate": "judge a run on test strangers beside the baselines, and write the report",
+    "export": "turn a finished run into a bundle",
+    "predict": "answer a file of histories from a bundle",
+    "demo": "all of it on dunnhumby's Complete Journey, ending with a served answer",
+    "doctor": "tell what is installed, which device is used and what is missing",
+}
+
+USAGE = """\
+usage: shopkeeper <command> [key=value ...]
+
+{commands}
+
+Every command is a Hydra application: --help lists its keys, --cfg job prints its config, -m sweeps over values.
+  shopkeeper demo output=demo
+  shopkeeper prepare data=events data.events=events.parquet output=prepared/mine
+  shopkeeper train prepared=prepared/mine
+Serve a bundle with: shopkeeper-serve bundles/mine --port 8080
+"""
+
+QUIET = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+"""Hydra writes no folders and no log files of its own: outputs are named in each command's config."""
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())))
+        return
+    if arguments[0] == "--version":
+        from shopkeeper import __version__
+
+        print(f"shopkeeper {__version__}")
+        return
+    if arguments[0] not in COMMANDS:
+        fail(f"unknown command {arguments[0]!r}; commands are: {', '.join(COMMANDS)}")
+    execute(arguments[0], arguments[1:])
+
+
+def execute(command: str, arguments: list[str]) -> None:
+    """Run one command; whatever goes wrong for a known reason is one line on stderr and exit code 2."""
+    import importlib
+
+    import hydra
+
+    from shopkeeper.config import parse
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us instead of being printed with a trace
+    stage = importlib.import_module(f"shopkeeper.stages.{command}")
+
+    def task(cfg: "DictConfig") -> None:
+        with one_line_errors():
+            stage.run(parse(stage.SCHEMA, cfg))
+
+    sys.argv = [f"shopkeeper {command}", *arguments, *(QUIET if wants_run(arguments) else [])]
+    with one_line_errors():
+        hydra.main(version_base="1.3", config_path="pkg://shopkeeper.configs", config_name=command)(task)()
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what a user can mend into one line and an exit code; anything else keeps its trace, as a bug should."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from shopkeeper.config import UserError
+
+    try:
+        yield
+    except UserError as error:
+        fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(f"config: {' '.join(line.strip() for line in str(error).splitlines()[:2])}")
+    except KeyboardInterrupt:
+        fail("interrupted", code=130)
+    except MemoryError:
+        fail("out of memory: lower batches.tokens, or for prepare memory_limit")
+    except OSError as error:
+        fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
+
+
+def wants_run(arguments: list[str]) -> bool:
+    """False where Hydra only prints: --help, --cfg, --info take no overrides of ours."""
+    return not any(a in ("--help", "-h", "--hydra-help") for a in arguments)
+
+
+def fail(message: str, *, code: int = 2) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

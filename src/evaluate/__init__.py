@@ -1,0 +1,1 @@
+"""Scores in, metrics and a report out; knows nothing of training."""

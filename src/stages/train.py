@@ -1,0 +1,11 @@
+"""shopkeeper train: fit one model, resume a run, or refit a finished one on everything."""
+
+from shopkeeper.config import TrainConfig
+from shopkeeper.train.fit import train
+
+SCHEMA = TrainConfig
+
+
+def run(config: TrainConfig) -> None:
+    finished = train(config)
+    print(f"run: {finished.run_id}")
