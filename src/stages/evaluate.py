@@ -1,0 +1,155 @@
+"""shopkeeper evaluate: a finished run on the test split, beside the baselines -> metrics.json and report.html."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from shopkeeper.config import EvaluateConfig, ProtocolConfig, UserError
+from shopkeeper.data import schema as s
+from shopkeeper.data.batches import Vocabulary
+from shopkeeper.data.examples import is_repeat, judged_examples
+from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.targets import Targets
+from shopkeeper.data.windows import set_aside, train_window
+from shopkeeper.evaluate.judge import judge
+from shopkeeper.evaluate.report import write_report
+from shopkeeper.evaluate.tables import Judged, tabulate, warm_up_text
+from shopkeeper.models.checkpoint import build_model, load_model
+from shopkeeper.models.contract import FitData, SessionModel
+from shopkeeper.train.tracking import FAMILY, MODEL_FILE, REFIT_OF, Store, TrackedRun
+
+SCHEMA = EvaluateConfig
+POPULATIONS = ("strangers", "known")
+
+
+def run(config: EvaluateConfig) -> None:
+    prepared = Prepared.read(config.prepared)
+    store = Store(config.tracking)
+    chosen = store.find(config.run, dataset_hash=prepared.content_hash)
+    if chosen.tags.get(REFIT_OF):
+        raise UserError(f"run={chosen.run_id} is a refit: it has seen the test split; evaluate {chosen.tags[REFIT_OF]}")
+    subject = load_model(chosen.file(MODEL_FILE))
+    print(f"judging run {chosen.run_id} ({subject.family}) on the test split")
+    others = dict(baselines(config, prepared, store, subject))
+    metrics = evaluate(prepared, {subject.family: subject} | others, config.protocol, list(config.baselines))
+    report = write_report(
+        metrics,
+        Path(config.output),
+        title=f"{prepared.manifest['source']}: {subject.family}",
+        facts=facts(prepared, chosen, config),
+        drops=drops(prepared),
+        curves={name: chosen.curve(name) for name in ("val_epoch/primary",) if chosen.curve(name)},
+    )
+    for task in subject.tasks:
+        print(f"\n{task}: ndcg@{config.protocol.cutoff} of test strangers by steps seen\n")
+        print(warm_up_text(metrics, task=task))
+    print(f"\nreport: {report[1]}")
+
+
+def baselines(
+    config: EvaluateConfig, prepared: Prepared, store: Store, subject: SessionModel
+) -> Iterator[tuple[str, SessionModel]]:
+    """Each baseline's best finished run; one that was never trained is fitted now with its default values."""
+    for name in config.baselines:
+        if name == subject.family:
+            continue
+        try:
+            found = store.best(dataset_hash=prepared.content_hash, family=name)
+            print(f"baseline {name}: run {found.run_id}")
+            yield name, load_model(found.file(MODEL_FILE))
+        except UserError:
+            print(f"baseline {name}: no run yet, fitted with its default values")
+            yield name, fit_default(name, prepared, subject)
+
+
+def fit_default(name: str, prepared: Prepared, subject: SessionModel) -> SessionModel:
+    file = files("shopkeeper.configs").joinpath(f"model/{name}.yaml")
+    if not file.is_file():
+        raise UserError(f"baselines: there is no model {name!r} in configs/model")
+    vocabulary = Vocabulary.of(prepared, refit=False)
+    facts = {"purchase_code": prepared.purchase_code}
+    model = build_model(
+        yaml.safe_load(file.read_text()),
+        vocabulary=vocabulary,
+        tasks=subject.tasks,
+        max_len=subject.max_len,
+        facts=facts,
+    )
+    if model.trained_by_gradient:
+        raise UserError(f"baselines: {name} needs training; run: shopkeeper train prepared={prepared.path} model={name}")
+    model.fit(FitData(prepared, train_window(prepared), vocabulary))
+    return model
+
+
+def evaluate(
+    prepared: Prepared, models: dict[str, SessionModel], protocol: ProtocolConfig, baselines: list[str]
+) -> dict[str, Any]:
+    """Judge every model on the same test examples; the first model is the one in question."""
+    targets = Targets(prepared)
+    subject, model = next(iter(models.items()))
+    train_events = np.append(0, prepared.items_frame()["train_events"].to_numpy())
+    judged = []
+    for task in model.tasks:
+        for population in POPULATIONS:
+            examples, wanted = judged_examples(
+                prepared, targets, task, population, s.TEST, ks=protocol.ks, at_most=protocol.max_examples
+            )
+            if population == "strangers" and not (examples.k >= 1).any():
+                raise UserError(f"the test split has no stranger with a target of task {task!r}: widen data.split")
+            repeat, cold = is_repeat(prepared, examples, wanted), train_events[wanted.items] == 0
+            for name, candidate in tqdm(models.items(), desc=f"{task}, {population}", leave=False):
+                if task not in candidate.tasks:
+                    continue
+                judged.append(
+                    Judged(
+                        model=name,
+                        task=task,
+                        population=population,
+                        visitor=examples.visitor,
+                        k=examples.k,
+                        offsets=wanted.offsets,
+                        ranks=judge(candidate, prepared, examples, wanted, task=task),
+                        repeat=repeat,
+                        cold=cold,
+                        baseline=name in baselines,
+                    )
+                )
+    table: dict[str, Any] = tabulate(
+        judged,
+        ks=protocol.ks,
+        cutoff=protocol.cutoff,
+        resamples=protocol.resamples,
+        seed=protocol.seed,
+        subject=subject,
+    )
+    return table
+
+
+def facts(prepared: Prepared, chosen: TrackedRun, config: EvaluateConfig) -> dict[str, str]:
+    """What a reader needs to repeat or doubt the result."""
+    counts, cuts = prepared.manifest["counts"], prepared.manifest["cuts"]
+    return {
+        "command": f"shopkeeper evaluate prepared={config.prepared} run={chosen.run_id} output={config.output}",
+        "run": chosen.run_id,
+        "model": chosen.tags[FAMILY],
+        "dataset": prepared.content_hash,
+        "events": f"{counts['events']:,} of {counts['visitors']:,} visitors, {counts['items_known']:,} items known in train",
+        "train": f"until {cuts['val_start']}",
+        "validation": f"until {cuts['test_start']}",
+        "test": f"until {cuts['end']}",
+        "strangers": "visitors first seen in the split"
+        + (" and held-out users, their history from the start of the split" if prepared.manifest["holdout"] else ""),
+        "a step": "all purchases of one trip" if prepared.order_only else "one event",
+        "judged": f"k = {', '.join(map(str, config.protocol.ks))}; full ranking, ties count against the model",
+    }
+
+
+def drops(prepared: Prepared) -> list[tuple[str, str, int]]:
+    """(stage, reason, rows) of everything that was left out."""
+    dropped = [("prepare", reason, count) for reason, count in prepared.manifest["dropped"].items()]
+    return dropped + [("evaluate", reason, count) for reason, count in set_aside(prepared).items()]

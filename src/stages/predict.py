@@ -1,0 +1,174 @@
+"""shopkeeper predict: a bundle and a file of histories -> items.parquet, in bounded memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from shopkeeper.config import PredictConfig, UserError
+from shopkeeper.data import schema as s
+from shopkeeper.data.sessions import microseconds
+from shopkeeper.data.sources import as_id, as_timestamp, open_table, present_columns
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    from shopkeeper_serving.history import Histories
+    from shopkeeper_serving.predictor import Predictor
+
+SCHEMA = PredictConfig
+HISTORY = "history_id"
+ITEMS = pa.schema(
+    [(HISTORY, pa.string()), ("task", pa.string()), ("rank", pa.int32()), (s.ITEM, pa.string()), ("score", pa.float32())]
+)
+SCORES_AT_ONCE = 25_000_000
+"""Scores held in memory at a time (100 MB)."""
+
+
+def run(config: PredictConfig) -> None:
+    predictor = load(config.bundle)
+    con = ibis.duckdb.connect()
+    rows = read_rows(open_table(con, config.histories, "histories"), config.histories, predictor.manifest.context)
+    total = int(rows.count().execute())
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    partial = output / "items.parquet.partial"
+    histories = 0
+    with pq.ParquetWriter(partial, ITEMS) as writer, tqdm(total=total, unit="row", desc="predict") as progress:
+        for table in whole_histories(rows, config.rows_per_batch):
+            names, offsets = history_offsets(table)
+            for answers in answer(predictor, names, to_histories(predictor, table, offsets), config):
+                writer.write_table(answers)
+            histories += len(names)
+            progress.update(table.num_rows)
+    partial.rename(output / "items.parquet")
+    print(f"{histories:,} histories, {total:,} rows, tasks: {', '.join(predictor.manifest.tasks)}")
+    print(f"predictions: {output}")
+
+
+def load(path: str) -> "Predictor":
+    try:
+        from shopkeeper_serving.bundle import BundleError
+        from shopkeeper_serving.predictor import Predictor
+    except ImportError as error:
+        raise UserError("predict needs shopkeeper-serving: pip install ./serving") from error
+    try:
+        return Predictor.load(path)
+    except BundleError as error:
+        raise UserError(f"bundle: {error}") from error
+
+
+def read_rows(raw: "ir.Table", path: str, context: list[str]) -> "ir.Table":
+    """Event rows with the columns prediction needs, by history and then in file order.
+
+    Raises:
+        UserError: when `history_id` or `event` is missing or null, or a column has the wrong type.
+    """
+    for column in (HISTORY, s.EVENT):
+        if column not in raw.columns:
+            raise UserError(f"histories: {path} has no column {column!r}")
+        empty = int(raw[column].isnull().sum().execute() or 0)
+        if empty:
+            raise UserError(f"histories: {path}: {empty} rows have no {column!r}")
+    present = present_columns(raw)
+    null = ibis.null("string")
+    columns = {
+        HISTORY: as_id(raw[HISTORY], path),
+        s.ROW: ibis.row_number().cast("int64"),
+        s.EVENT: raw[s.EVENT].cast("string"),
+        "time": microseconds(as_timestamp(raw[s.TIMESTAMP], path)) if s.TIMESTAMP in present else ibis.null("int64"),
+        s.ITEM: as_id(raw[s.ITEM], path) if s.ITEM in present else null,
+        s.SESSION: as_id(raw[s.SESSION], path) if s.SESSION in present else null,
+        **{c: raw[c].cast("string") if c in present else null for c in context},
+    }
+    return raw.select(**columns).order_by([HISTORY, s.ROW])
+
+
+def whole_histories(rows: "ir.Table", size: int) -> Iterator[pa.Table]:
+    """Tables of about `size` rows that never cut a history in two."""
+    kept: list[pa.RecordBatch] = []
+    for batch in rows.to_pyarrow_batches(chunk_size=size):
+        if not batch.num_rows:
+            continue
+        ids = batch.column(HISTORY)
+        last = pc.index(ids, ids[-1]).as_py()  # rows are sorted: where the last history begins
+        same = kept and kept[-1].column(HISTORY)[-1].as_py() == ids[0].as_py()
+        if last == 0 and same:
+            kept.append(batch)
+            continue
+        ready = [*kept, batch.slice(0, last)]
+        if sum(b.num_rows for b in ready):
+            yield pa.Table.from_batches(ready)
+        kept = [batch.slice(last)]
+    if kept:
+        yield pa.Table.from_batches(kept)
+
+
+def history_offsets(table: pa.Table) -> tuple[list[str], np.ndarray]:
+    """Names of the histories, and where the rows of each begin (B + 1,)."""
+    ids = table.column(HISTORY).combine_chunks()
+    changed = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False) if len(ids) > 1 else np.empty(0, bool)
+    first = np.concatenate([[0], np.flatnonzero(changed) + 1])
+    return ids.take(pa.array(first)).to_pylist(), np.append(first, len(ids)).astype(np.int64)
+
+
+def to_histories(predictor: "Predictor", table: pa.Table, offsets: np.ndarray) -> "Histories":
+    """Look every value up in the bundle's vocabularies; no row is visited in Python."""
+    from shopkeeper_serving.history import Histories
+
+    vocabulary = predictor.bundle.vocabulary
+    session = table.column(s.SESSION).combine_chunks().dictionary_encode().indices
+    context = [codes(table, c, values) for c, values in vocabulary.context.items()]
+    item = table.column(s.ITEM)
+    return Histories(
+        offsets=offsets,
+        event=codes(table, s.EVENT, vocabulary.event),
+        item=codes(table, s.ITEM, predictor.bundle.item_ids),
+        names_item=pc.is_valid(item).to_numpy(),
+        time=pc.fill_null(table.column("time"), -1).to_numpy(),
+        session=pc.fill_null(session, -1).to_numpy(zero_copy_only=False).astype(np.int64),
+        context=np.stack(context, axis=1) if context else np.zeros((table.num_rows, 0), np.int64),
+    )
+
+
+def codes(table: pa.Table, column: str, values: list[str]) -> np.ndarray:
+    """Position from one of each value in `values`, 0 where it is null or not there (R,)."""
+    found = pc.index_in(table.column(column), value_set=pa.array(values, pa.string()))
+    return pc.fill_null(pc.add(found.cast(pa.int64()), 1), 0).to_numpy()
+
+
+def answer(
+    predictor: "Predictor", names: list[str], histories: "Histories", config: PredictConfig
+) -> Iterator[pa.Table]:
+    """Ranked items of all histories, a table per chunk that scores in bounded memory."""
+    manifest = predictor.manifest
+    size = max(1, min(512, SCORES_AT_ONCE // (manifest.num_items * len(manifest.tasks))))
+    ids = pa.array(predictor.bundle.item_ids, pa.string())
+    for begin in range(0, len(names), size):
+        part = select(histories, begin, min(begin + size, len(names)))
+        ranked = predictor.rank(predictor.inputs(part), k=config.k, exclude_seen=config.exclude_seen)
+        for task, best in ranked.items():
+            count, k = best.item.shape
+            named = np.isfinite(best.score)
+            yield pa.table(
+                {
+                    HISTORY: pa.array(np.repeat(np.array(names[begin : begin + count], object), k)[named.ravel()]),
+                    "task": pa.array([task] * int(named.sum()), pa.string()),
+                    "rank": pa.array(np.tile(np.arange(1, k + 1, dtype=np.int32), count)[named.ravel()]),
+                    s.ITEM: ids.take(pa.array(best.item[named] - 1)),
+                    "score": pa.array(best.score[named].astype(np.float32)),
+                },
+                schema=ITEMS,
+            )
+
+
+def select(histories: "Histories", begin: int, end: int) -> "Histories":
+    """Histories begin..end-1."""
+    first, last = histories.offsets[begin], histories.offsets[end]
+    rows = {name: getattr(histories, name)[first:last] for name in histories._fields if name != "offsets"}
+    return type(histories)(offsets=histories.offsets[begin : end + 1] - first, **rows)
