@@ -48,13 +48,16 @@ def _full_log_sum(query: Tensor, table: Tensor, bias: Tensor) -> Tensor:
 def with_bonus(log_sum: Tensor, seen_scores: Tensor, bonus: Tensor, mask: Tensor, *, exact: bool) -> Tensor:
     """Correct a log-sum (P,) for items whose score is raised by `bonus`; scores, bonus and mask are (P, U).
 
-    Exact: add exp(score) * (exp(bonus) - 1) of the masked items, which the full sum holds without their bonus. On a
-    sample, which mostly lacks them, add exp(score + bonus) instead.
+    On a sample, which mostly lacks the masked items, add their exp(score + bonus). Exact: take their exp(score) away
+    besides, with which the full sum holds them.
     """
-    top = torch.maximum(log_sum, torch.where(mask, seen_scores + bonus.clamp(min=0), -torch.inf).amax(dim=-1)).detach()
-    base = torch.exp(seen_scores - top[:, None])
-    change = base * torch.expm1(bonus) if exact else base * torch.exp(bonus)
-    total = torch.exp(log_sum - top) + torch.where(mask, change, 0.0).sum(dim=-1)
+    # masked before exp: an infinity that `where` throws away would still make the gradient NaN
+    score = torch.where(mask, seen_scores, -torch.inf)
+    raised = torch.where(mask, seen_scores + bonus, -torch.inf)
+    top = torch.maximum(log_sum, raised.amax(dim=-1)).detach()
+    total = torch.exp(log_sum - top) + torch.exp(raised - top[:, None]).sum(dim=-1)
+    if exact:
+        total = total - torch.exp(score - top[:, None]).sum(dim=-1)
     return top + torch.log(total.clamp(min=1e-12))
 
 
