@@ -42,9 +42,7 @@ def test_package_names_map_to_existing_folders(setuptools: dict[str, Any]) -> No
 
 def test_every_module_has_a_test_file_of_its_name() -> None:
     missing = {
-        str(module)
-        for module in modules()
-        if not (ROOT / "tests" / module.parent / f"test_{module.name}").exists()
+        str(module) for module in modules() if not (ROOT / "tests" / module.parent / f"test_{module.name}").exists()
     }
 
     assert missing == UNTESTED

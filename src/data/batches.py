@@ -99,7 +99,7 @@ def collate(prepared: Prepared, pieces: Pieces, vocabulary: Vocabulary) -> Batch
     time[:, 0], context[:, 0] = entry(prepared, pieces)
     event.ravel()[cell] = prepared.rows["event"][row]
     time.ravel()[cell] = prepared.rows["time"][row] // 1_000_000
-    context.reshape(-1, context.shape[-1])[cell] = prepared.context(prepared.rows, row)
+    context.reshape(event.size, len(vocabulary.context))[cell] = prepared.context(prepared.rows, row)
     end = np.minimum(offsets[step + 1], pieces.limit[owner])
     bag_row = ragged_ranges(row, end)
     bag_cell = np.repeat(cell, np.maximum(end - row, 0))

@@ -120,5 +120,3 @@ def is_repeat(prepared: Prepared, examples: Examples, targets: Ragged) -> npt.ND
     wanted = np.repeat(np.arange(len(examples)), targets.sizes) * width + targets.items
     found = np.searchsorted(seen, wanted)
     return np.asarray(seen[np.minimum(found, len(seen) - 1)] == wanted) if len(seen) else np.zeros(len(wanted), bool)
-
-

@@ -18,8 +18,16 @@ from shopkeeper import __version__
 from shopkeeper.config import PrepareConfig, UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.prepared import FORMAT_VERSION, MANIFEST, Prepared
-from shopkeeper.data.sessions import SESSION_KEY, SESSION_ROW, SESSION_TIME, VISITOR_KEY
-from shopkeeper.data.sessions import is_order_only, microseconds, with_sessions, with_visitors
+from shopkeeper.data.sessions import (
+    SESSION_KEY,
+    SESSION_ROW,
+    SESSION_TIME,
+    VISITOR_KEY,
+    is_order_only,
+    microseconds,
+    with_sessions,
+    with_visitors,
+)
 from shopkeeper.data.sources import Source, read_source, relabel_users
 from shopkeeper.data.split import HELD_OUT, Cuts, as_time, find_cuts, new_share, split_of, with_holdout
 from shopkeeper.data.writer import content_hash, write_columns, write_offsets
@@ -183,9 +191,7 @@ def number_sessions(events: ir.Table, visitors: ir.Table, context: list[str]) ->
     return grouped.mutate(session=ibis.row_number().over(order).cast("int32"))
 
 
-def join_rows(
-    events: ir.Table, visitors: ir.Table, sessions: ir.Table, cuts: Cuts, *, order_only: bool
-) -> ir.Table:
+def join_rows(events: ir.Table, visitors: ir.Table, sessions: ir.Table, cuts: Cuts, *, order_only: bool) -> ir.Table:
     """Rows that are events (not `session_start`), with their visitor, session and order numbers.
 
     An order is the purchases of one order_id, without one those of the session; on order-only logs it is the trip.
@@ -213,12 +219,15 @@ def number_items(rows: ir.Table, items: ir.Table | None) -> ir.Table:
     Known is every row of `items`, sold or not, and every item of a fitted row. That the known items are a prefix
     lets one numbering serve the evaluated model (the prefix) and the refitted one (all of it).
     """
-    seen = rows.filter(_.item_id.notnull()).group_by(s.ITEM).agg(
-        train_events=_.fitted.cast("int64").sum(), events=_.count()
+    seen = (
+        rows.filter(_.item_id.notnull())
+        .group_by(s.ITEM)
+        .agg(train_events=_.fitted.cast("int64").sum(), events=_.count())
     )
     if items is None:
         joined = seen.mutate(
-            listed=ibis.literal(False), **{c: ibis.null("string") for c in (s.TITLE, s.CATEGORY, s.BRAND)},
+            listed=ibis.literal(False),
+            **{c: ibis.null("string") for c in (s.TITLE, s.CATEGORY, s.BRAND)},
             price=ibis.null("float64"),
         )
     else:

@@ -64,7 +64,9 @@ class Prepared:
         try:
             manifest = json.loads(manifest_file.read_text())
             if manifest["format_version"] != FORMAT_VERSION:
-                raise UserError(f"{manifest_file}: format {manifest['format_version']}, expected {FORMAT_VERSION}: prepare again")
+                raise UserError(
+                    f"{manifest_file}: format {manifest['format_version']}, expected {FORMAT_VERSION}: prepare again"
+                )
             return cls(folder, manifest)
         except (OSError, KeyError, json.JSONDecodeError) as error:
             raise UserError(f"prepared={folder} is damaged ({error}); prepare it again") from error

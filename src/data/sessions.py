@@ -24,7 +24,9 @@ def with_visitors(events: ir.Table) -> ir.Table:
 
     Keys are prefixed (`u:`, `s:`) so that a user and a session of the same id stay two visitors.
     """
-    by_session = events.filter(_.user_id.notnull() & _.session_id.notnull()).group_by(s.SESSION).agg(owner=_.user_id.max())
+    by_session = (
+        events.filter(_.user_id.notnull() & _.session_id.notnull()).group_by(s.SESSION).agg(owner=_.user_id.max())
+    )
     joined = events.left_join(by_session, s.SESSION)
     user = ibis.coalesce(joined[s.USER], joined["owner"])
     key = ibis.ifelse(user.notnull(), "u:" + user, "s:" + joined[s.SESSION])

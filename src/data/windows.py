@@ -89,7 +89,9 @@ def set_aside(prepared: Prepared) -> dict[str, int]:
     """Events that evaluation leaves out, by reason (a refit uses them): nobody is dropped silently."""
     row_held = np.asarray(prepared.visitors["held_out"])[prepared.rows["visitor"]]
     time, split = np.asarray(prepared.rows["time"]), prepared.row_split
-    by_time = np.where(time < prepared.cut("val_start"), s.TRAIN, np.where(time < prepared.cut("test_start"), s.VAL, s.TEST))
+    by_time = np.where(
+        time < prepared.cut("val_start"), s.TRAIN, np.where(time < prepared.cut("test_start"), s.VAL, s.TEST)
+    )
     return {
         "event of a held-out user before its split": int(((row_held > 0) & (split < row_held)).sum()),
         "event of a held-out user after its split": int(((row_held > 0) & (split > row_held)).sum()),

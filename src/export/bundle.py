@@ -149,7 +149,9 @@ def model_card(model: SessionModel, prepared: Prepared, origin: Origin) -> str:
         "recommendation would change: affinity, never uplift.",
         "",
         f"Made {'with a model of the kind ' + type(model).__name__} by shopkeeper {__version__}. "
-        f"Decay and tables: see manifest.json." if isinstance(model, CountedModel) else f"Made by shopkeeper {__version__}.",
+        f"Decay and tables: see manifest.json."
+        if isinstance(model, CountedModel)
+        else f"Made by shopkeeper {__version__}.",
         "",
     ]
     return "\n".join(lines)

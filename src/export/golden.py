@@ -22,11 +22,11 @@ START = dt.datetime(2026, 1, 5, 9, 30, tzinfo=dt.UTC)
 
 def golden_lines(model: SessionModel, folder: Path, *, count: int, seed: int) -> str:
     """At least `count` requests, one JSON line each, with the ids and scores of the model's best 20 per task."""
+    import msgspec
+
     from shopkeeper_serving.bundle import read_bundle
     from shopkeeper_serving.history import Reader, to_inputs
     from shopkeeper_serving.schemas import PredictRequest
-
-    import msgspec
 
     bundle = read_bundle(folder)
     requests = make_requests(bundle, count=count, seed=seed)

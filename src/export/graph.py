@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from shopkeeper.models.sasrec import SASRec, Seen
 
-SEEN_INPUTS = ("count", "bought", "steps_ago", "seconds_ago", "last_event", "steps")
-
 
 class Answer(nn.Module):
     """`SASRec.answer` with flat inputs, as the exporter wants them."""

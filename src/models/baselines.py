@@ -47,9 +47,7 @@ class Popularity(CountedModel):
 
     family = "popularity"
 
-    def __init__(
-        self, *, vocabulary: Vocabulary, tasks: list[str], max_len: int, window_days: float | None
-    ) -> None:
+    def __init__(self, *, vocabulary: Vocabulary, tasks: list[str], max_len: int, window_days: float | None) -> None:
         super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len)
         self.window_days = window_days
 
@@ -165,7 +163,9 @@ def session_items(data: FitData, task: str | None) -> sp.csr_array:
     return table
 
 
-def top_of_rows(row: np.ndarray, column: np.ndarray, values: np.ndarray, *, shape: tuple[int, int], keep: int) -> sp.csr_array:
+def top_of_rows(
+    row: np.ndarray, column: np.ndarray, values: np.ndarray, *, shape: tuple[int, int], keep: int
+) -> sp.csr_array:
     """Keep the `keep` largest values of each row (ties: the lower column)."""
     order = np.lexsort([column, -values, row])
     row, column, values = row[order], column[order], values[order]

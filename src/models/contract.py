@@ -11,7 +11,6 @@ from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Batch, Vocabulary
 from shopkeeper.data.prepared import IntArray, Prepared, Window, ragged_ranges
 
-
 DAY = 86_400_000_000
 """Microseconds."""
 
@@ -27,9 +26,7 @@ class FitData(NamedTuple):
         """Numbers of the window's rows (R,)."""
         return ragged_ranges(self.window.start, self.window.end)
 
-    def target_counts(
-        self, task: str, *, since: int | None = None, half_life_days: float | None = None
-    ) -> np.ndarray:
+    def target_counts(self, task: str, *, since: int | None = None, half_life_days: float | None = None) -> np.ndarray:
         """How often each item is a target of the task (V,) float32: purchases, or events of any kind.
 
         `since` (microseconds) leaves out what came earlier; with `half_life_days` an event of that age, seen from

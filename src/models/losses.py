@@ -35,9 +35,7 @@ def log_partition(query: Tensor, table: Tensor, bias: Tensor, sample: Sample | N
     if sample is not None:
         scores = query @ table[sample.item].T + (bias[sample.item] - sample.log_expected)
         return torch.logsumexp(scores, dim=-1)
-    parts = [
-        checkpoint(_full_log_sum, part, table, bias, use_reentrant=False) for part in query.split(chunk)
-    ]
+    parts = [checkpoint(_full_log_sum, part, table, bias, use_reentrant=False) for part in query.split(chunk)]
     return torch.cat([p for p in parts if p is not None])
 
 

@@ -123,7 +123,7 @@ class SASRec(SessionModel):
                 nn.init.normal_(module.weight, std=0.02)
                 if module.padding_idx is not None:
                     nn.init.zeros_(module.weight[module.padding_idx : module.padding_idx + 1].detach())
-        nn.init.normal_(self.item.weight[1:].detach(), std=1.0)
+        nn.init.normal_(self.item.weight[1:].detach(), std=self.item.embedding_dim**-0.5)
         nn.init.zeros_(self.repeat_item.weight.detach())
         nn.init.normal_(self.head.weight, std=self.scale / self.head.in_features)
         nn.init.zeros_(self.head.bias)
@@ -224,7 +224,11 @@ class SASRec(SessionModel):
     # --- training ------------------------------------------------------------------------------------------------
 
     def losses(self, batch: Batch, *, num_negatives: int) -> list[Tensor]:
-        """Softmax loss of each task over the catalogue, on a shared sample where it has more than num_negatives."""
+        """Softmax loss of each task over the catalogue, on a shared sample where it has more than num_negatives.
+
+        Averaged over all positions, also those without a target of the task: a rare target does not shout.
+        """
+        positions = int(batch.length.sum())
         table = self.table()
         hidden = self.encode(self.pool(batch, table), batch.event, *self.drop_context(batch))
         query = self.queries(hidden)
@@ -232,7 +236,7 @@ class SASRec(SessionModel):
         mask = seen.count > 0
         bonus = self.bonus_where(mask, hidden, seen) + self.repeat_item(batch.seen)[:, None]
         return [
-            self.task_loss(h, targets, query[:, :, h], bonus[..., h], mask, batch.seen, table, num_negatives)
+            self.task_loss(h, targets, query[:, :, h], bonus[..., h], mask, batch.seen, table, num_negatives, positions)
             for h, targets in enumerate(batch.targets)
         ]
 
@@ -259,6 +263,7 @@ class SASRec(SessionModel):
         seen: Tensor,
         table: Tensor,
         num_negatives: int,
+        positions: int,
     ) -> Tensor:
         cells, index = torch.unique(targets.cell, return_inverse=True)  # positions that have a target
         if not len(cells):
@@ -275,7 +280,7 @@ class SASRec(SessionModel):
         raised = (targets.slot >= 0) & m[index].gather(1, slot)[:, 0]
         target_bonus = torch.where(raised, b[index].gather(1, slot)[:, 0], 0.0)
         target_scores = (q[index] * table[targets.item]).sum(-1) + bias[targets.item - 1] + target_bonus
-        return softmax_loss(target_scores, log_sum[index], targets.weight, positions=len(cells), exact=exact)
+        return softmax_loss(target_scores, log_sum[index], targets.weight, positions=positions, exact=exact)
 
     # --- scoring -------------------------------------------------------------------------------------------------
 

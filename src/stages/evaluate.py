@@ -81,7 +81,9 @@ def fit_default(name: str, prepared: Prepared, subject: SessionModel) -> Session
         facts=facts,
     )
     if model.trained_by_gradient:
-        raise UserError(f"baselines: {name} needs training; run: shopkeeper train prepared={prepared.path} model={name}")
+        raise UserError(
+            f"baselines: {name} needs training; run: shopkeeper train prepared={prepared.path} model={name}"
+        )
     model.fit(FitData(prepared, train_window(prepared), vocabulary))
     return model
 

@@ -18,13 +18,20 @@ from shopkeeper.data.sources import as_id, as_timestamp, open_table, present_col
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+
     from shopkeeper_serving.history import Histories
     from shopkeeper_serving.predictor import Predictor
 
 SCHEMA = PredictConfig
 HISTORY = "history_id"
 ITEMS = pa.schema(
-    [(HISTORY, pa.string()), ("task", pa.string()), ("rank", pa.int32()), (s.ITEM, pa.string()), ("score", pa.float32())]
+    [
+        (HISTORY, pa.string()),
+        ("task", pa.string()),
+        ("rank", pa.int32()),
+        (s.ITEM, pa.string()),
+        ("score", pa.float32()),
+    ]
 )
 SCORES_AT_ONCE = 25_000_000
 """Scores held in memory at a time (100 MB)."""

@@ -59,5 +59,3 @@ class Prediction(Struct, frozen=True):
     items: dict[str, list[ScoredItem]]
     steps: int
     cold_start: ColdStart
-
-
