@@ -67,7 +67,7 @@ TRIPS = """
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # ibis 12 calls duckdb in the old way, which does not survive its own warning as an error: ends with an ibis for duckdb 2
+    # ibis 12 calls duckdb in the old way, and duckdb breaks when its warning is an error: ends with ibis for duckdb 2
     config.addinivalue_line("filterwarnings", r"ignore:fetch_\w+\(\) is deprecated:DeprecationWarning")
 
 
