@@ -62,6 +62,7 @@ def execute(command: str, arguments: list[str]) -> None:
     from shopkeeper.config import parse
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us instead of being printed with a trace
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait starve a shared machine
     stage = importlib.import_module(f"shopkeeper.stages.{command}")
 
     def task(cfg: "DictConfig") -> None:

@@ -1,7 +1,6 @@
 """A model as one file: its YAML values, the sizes it was built for, and its weights or tables; no code, no pickle."""
 
 import importlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def save_model(path: Path, model: SessionModel, *, config: Mapping[str, Any], fa
     """Write the checkpoint atomically."""
     content = {
         "config": dict(config),
-        "vocabulary": list(model.vocabulary[:2]) + [list(model.vocabulary.context)],
+        "vocabulary": [*model.vocabulary[:2], list(model.vocabulary.context)],
         "tasks": model.tasks,
         "max_len": model.max_len,
         "facts": dict(facts),
@@ -46,7 +45,7 @@ def save_model(path: Path, model: SessionModel, *, config: Mapping[str, Any], fa
     }
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load_model(path: Path) -> SessionModel:

@@ -1,4 +1,4 @@
-"""shopkeeper doctor: what is installed, which device is used, whether the store answers, and what is missing for what."""
+"""shopkeeper doctor: what is installed, which device is used, whether the store answers, what is missing for what."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version

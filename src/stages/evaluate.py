@@ -21,6 +21,7 @@ from shopkeeper.evaluate.report import write_report
 from shopkeeper.evaluate.tables import Judged, tabulate, warm_up_text
 from shopkeeper.models.checkpoint import build_model, load_model
 from shopkeeper.models.contract import FitData, SessionModel
+from shopkeeper.train.fit import MONITOR
 from shopkeeper.train.tracking import FAMILY, MODEL_FILE, REFIT_OF, Store, TrackedRun
 
 SCHEMA = EvaluateConfig
@@ -43,7 +44,7 @@ def run(config: EvaluateConfig) -> None:
         title=f"{prepared.manifest['source']}: {subject.family}",
         facts=facts(prepared, chosen, config),
         drops=drops(prepared),
-        curves={name: chosen.curve(name) for name in ("val_epoch/primary",) if chosen.curve(name)},
+        curves={"ndcg on validation strangers": chosen.curve(MONITOR)},
     )
     for task in subject.tasks:
         print(f"\n{task}: ndcg@{config.protocol.cutoff} of test strangers by steps seen\n")
@@ -118,6 +119,7 @@ def evaluate(
                         ranks=judge(candidate, prepared, examples, wanted, task=task),
                         repeat=repeat,
                         cold=cold,
+                        missing=wanted.items > model.vocabulary.num_items,
                         baseline=name in baselines,
                     )
                 )
@@ -140,7 +142,8 @@ def facts(prepared: Prepared, chosen: TrackedRun, config: EvaluateConfig) -> dic
         "run": chosen.run_id,
         "model": chosen.tags[FAMILY],
         "dataset": prepared.content_hash,
-        "events": f"{counts['events']:,} of {counts['visitors']:,} visitors, {counts['items_known']:,} items known in train",
+        "events": f"{counts['events']:,} of {counts['visitors']:,} visitors",
+        "items": f"{counts['items']:,}, of which {counts['items_known']:,} were known in train",
         "train": f"until {cuts['val_start']}",
         "validation": f"until {cuts['test_start']}",
         "test": f"until {cuts['end']}",

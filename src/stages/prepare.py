@@ -29,7 +29,8 @@ def describe(prepared: Prepared) -> None:
     cuts = manifest["cuts"]
     held = " and held-out users" if manifest["holdout"] else ""
     print(
-        f"train until {cuts['val_start']}, val until {cuts['test_start']}, test until {cuts['end']}; strangers: new{held}"
+        f"train until {cuts['val_start']}, val until {cuts['test_start']}, test until {cuts['end']}; "
+        f"strangers: new{held}"
     )
     tasks, left_out = supported_tasks(prepared, train_window(prepared))
     print(f"predictable: {', '.join(tasks) or 'nothing'}" + "".join(f"; no {t}: {why}" for t, why in left_out.items()))

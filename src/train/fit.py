@@ -328,5 +328,9 @@ def quiet_lightning() -> None:
     """Progress stays, chatter goes: device banners, and advice on workers (batches are built in microseconds)."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for advice in (".*does not have many workers.*", ".*checkpoint directory.*exists and is not empty.*"):
+    for advice in (
+        ".*does not have many workers.*",
+        ".*checkpoint directory.*exists and is not empty.*",
+        ".*treespec, LeafSpec.*",  # Lightning with a torch that renamed it
+    ):
         warnings.filterwarnings("ignore", advice)

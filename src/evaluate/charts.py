@@ -1,0 +1,73 @@
+"""Pictures of the report as inline SVG; matplotlib's Figure alone, no pyplot and no global state."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from shopkeeper.evaluate.tables import STRANGERS, rows_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Told apart with colour blindness (Okabe and Ito 2008, https://jfly.uni-koeln.de/color/)."""
+MARKERS = "osD^vPX"
+
+
+def warm_up_figure(metrics: Mapping[str, Any], *, task: str) -> "Figure":
+    """ndcg of strangers by steps seen, a line with its 95% band per model; the subject is drawn thicker."""
+    main = f"ndcg@{metrics['protocol']['cutoff']}"
+    figure, axes = new_figure(xlabel="steps seen (k)", ylabel=f"{main}, 95% interval")
+    ks = [k for k in metrics["protocol"]["ks"] if rows_of(metrics, task, STRANGERS, part=f"k={k}")]
+    rows = {k: {r["model"]: r["metrics"][main] for r in rows_of(metrics, task, STRANGERS, part=f"k={k}")} for k in ks}
+    for number, model in enumerate(rows[ks[0]] if ks else []):
+        style = COLOURS[number % len(COLOURS)]
+        places = range(len(ks))  # evenly spaced: most happens in the first steps
+        low, high = ([rows[k][model][end] for k in ks] for end in ("low", "high"))
+        axes.fill_between(places, low, high, color=style, alpha=0.12, linewidth=0)
+        axes.plot(
+            places,
+            [rows[k][model]["mean"] for k in ks],
+            color=style,
+            marker=MARKERS[number % len(MARKERS)],
+            linewidth=2.6 if model == metrics["subject"] else 1.4,
+            label=model,
+        )
+    axes.set_xticks(range(len(ks)), [str(k) for k in ks])
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
+
+
+def curve_figure(curves: Mapping[str, Sequence[float]]) -> "Figure":
+    """A training curve per metric, by epoch from 1."""
+    figure, axes = new_figure(xlabel="epoch", ylabel="value")
+    for number, (name, values) in enumerate(curves.items()):
+        style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+        axes.plot(range(1, len(values) + 1), list(values), label=name, **style)  # type: ignore[arg-type]
+    axes.legend(frameon=False)
+    return figure
+
+
+def new_figure(*, xlabel: str, ylabel: str) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def to_svg(figure: "Figure") -> str:
+    """The figure as an SVG element to stand inside HTML; the same figure gives the same text."""
+    from matplotlib import rc_context
+
+    text = io.StringIO()
+    with rc_context({"svg.hashsalt": "shopkeeper", "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]

@@ -1,0 +1,132 @@
+"""metrics.json and one self-contained HTML page: the verdict in words, pictures, tables, what was left out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from shopkeeper.data import schema as s
+from shopkeeper.evaluate.charts import curve_figure, to_svg, warm_up_figure
+from shopkeeper.evaluate.tables import ALL, KNOWN, POOLED, STRANGERS, rows_of, verdict_sentences
+
+MEANING = {
+    s.TASK_PURCHASE: "the items of the next order",
+    s.TASK_NEXT: "the item of the next event that differs from the last one",
+}
+
+
+def write_report(
+    metrics: Mapping[str, Any],
+    output: Path,
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    drops: Sequence[tuple[str, str, int]],
+    curves: Mapping[str, Sequence[float]],
+) -> tuple[Path, Path]:
+    """Write `metrics.json` and `report.html` into `output`, each whole or not at all; return their paths."""
+    output.mkdir(parents=True, exist_ok=True)
+    content = {"title": title, "facts": dict(facts), **metrics, "left_out": drops, "curves": curves}
+    page = render(metrics, title=title, facts=facts, drops=drops, curves=curves)
+    return (
+        write_whole(output / "metrics.json", json.dumps(content, indent=1, allow_nan=False) + "\n"),
+        write_whole(output / "report.html", page),
+    )
+
+
+def write_whole(file: Path, text: str) -> Path:
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    return partial.replace(file)
+
+
+def render(
+    metrics: Mapping[str, Any],
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    drops: Sequence[tuple[str, str, int]],
+    curves: Mapping[str, Sequence[float]],
+) -> str:
+    """The page; all text is escaped, and it loads nothing."""
+    from jinja2 import Environment, StrictUndefined
+
+    source = files("shopkeeper.evaluate").joinpath("report.html.j2").read_text(encoding="utf-8")
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
+    shown = {name: values for name, values in curves.items() if len(values) > 1}
+    return template.render(
+        title=title,
+        main=f"ndcg@{metrics['protocol']['cutoff']}",
+        tasks=[task_section(metrics, task) for task in metrics["tasks"]],
+        curve=to_svg(curve_figure(shown)) if shown else None,
+        curve_alt="; ".join(f"{name} over {len(v)} epochs, best {max(v):.4f}" for name, v in shown.items()),
+        drops=drops,
+        facts=facts,
+    )
+
+
+def task_section(metrics: Mapping[str, Any], task: str) -> dict[str, Any]:
+    counts = metrics["tasks"][task]["counts"]
+    pooled = rows_of(metrics, task, STRANGERS, part=POOLED)
+    known = rows_of(metrics, task, KNOWN, part=ALL)
+    return {
+        "name": task,
+        "meaning": MEANING.get(task, ""),
+        "verdicts": [line for row in pooled for line in verdict_sentences(row, part=f"{POOLED}, strangers")]
+        + [line for row in known for line in verdict_sentences(row, part="any k, known users")],
+        "chart": to_svg(warm_up_figure(metrics, task=task)),
+        "alt": "Warm-up curve; " + "; ".join(f"{r['model']} {mean_of(r, metrics)} pooled over k >= 1" for r in pooled),
+        "tables": [table for table in tables(metrics, task) if table["lines"]],
+        "counts": counts,
+        "count_names": list(next(iter(counts.values()), {})),
+    }
+
+
+def mean_of(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    main = f"ndcg@{metrics['protocol']['cutoff']}"
+    return f"{row['metrics'][main]['mean']:.4f}"
+
+
+def tables(metrics: Mapping[str, Any], task: str) -> list[dict[str, Any]]:
+    """Warm-up, pooled metrics, kinds of targets, and known users."""
+    main = f"ndcg@{metrics['protocol']['cutoff']}"
+    by_k = [f"k={k}" for k in metrics["protocol"]["ks"]] + [POOLED]
+    kinds = ["repeat targets", "new targets", "cold targets"]
+    return [
+        slice_table(metrics, task, STRANGERS, by_k, main, f"Strangers by steps seen: {main}"),
+        metric_table(metrics, task, STRANGERS, POOLED, "Strangers, all k >= 1: every metric"),
+        slice_table(metrics, task, STRANGERS, kinds, main, f"Strangers, k >= 1, on some of the targets alone: {main}"),
+        metric_table(metrics, task, KNOWN, ALL, "Known users, their past visible: every metric"),
+        slice_table(metrics, task, KNOWN, kinds, main, f"Known users, on some of the targets alone: {main}"),
+    ]
+
+
+def slice_table(
+    metrics: Mapping[str, Any], task: str, population: str, parts: Sequence[str], main: str, caption: str
+) -> dict[str, Any]:
+    """A column per slice that has examples, a line per model."""
+    found = {part: rows_of(metrics, task, population, part=part) for part in parts}
+    found = {part: rows for part, rows in found.items() if rows}
+    models = [row["model"] for row in next(iter(found.values()), [])]
+    cells = {model: [cell(rows[i]["metrics"][main]) for rows in found.values()] for i, model in enumerate(models)}
+    columns = [f"{part} ({rows[0]['visitors']:,} visitors)" for part, rows in found.items()]
+    return as_table(metrics, caption, columns, cells)
+
+
+def metric_table(metrics: Mapping[str, Any], task: str, population: str, part: str, caption: str) -> dict[str, Any]:
+    """A column per metric, a line per model."""
+    rows = rows_of(metrics, task, population, part=part)
+    columns = list(rows[0]["metrics"]) if rows else []
+    return as_table(metrics, caption, columns, {r["model"]: [cell(r["metrics"][c]) for c in columns] for r in rows})
+
+
+def as_table(
+    metrics: Mapping[str, Any], caption: str, columns: Sequence[str], cells: Mapping[str, list[dict[str, str]]]
+) -> dict[str, Any]:
+    lines = [{"model": m, "subject": m == metrics["subject"], "cells": found} for m, found in cells.items()]
+    return {"caption": caption, "columns": columns, "lines": lines}
+
+
+def cell(value: Mapping[str, float]) -> dict[str, str]:
+    return {"mean": f"{value['mean']:.4f}", "range": f"[{value['low']:.4f}, {value['high']:.4f}]"}
