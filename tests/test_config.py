@@ -1,0 +1,81 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from shopkeeper.config import DataConfig, DoctorConfig, EarlyStoppingConfig, SplitConfig, UserError, parse
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SPLIT = {
+    "val_days": None,
+    "test_days": None,
+    "val_share": 0.1,
+    "test_share": 0.1,
+    "holdout_share": 0.2,
+    "holdout_when_new_below": 0.5,
+    "holdout_key": "shopkeeper",
+}
+
+
+def config(**changes: Any) -> DictConfig:
+    return OmegaConf.create(SPLIT | changes)
+
+
+def test_values_arrive_as_they_were_written() -> None:
+    assert parse(SplitConfig, config(val_days=7, holdout_key="other")) == SplitConfig(
+        val_days=7.0,
+        test_days=None,
+        val_share=0.1,
+        test_share=0.1,
+        holdout_share=0.2,
+        holdout_when_new_below=0.5,
+        holdout_key="other",
+    )
+
+
+def test_an_unknown_key_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="holdout_shares"):
+        parse(SplitConfig, config(holdout_shares=0.1))
+
+
+def test_a_value_of_the_wrong_type_is_refused_with_its_key() -> None:
+    with pytest.raises(UserError, match=r"'many'.*holdout_share"):
+        parse(SplitConfig, config(holdout_share="many"))
+
+
+def test_null_is_refused_where_a_value_is_required() -> None:
+    with pytest.raises(UserError, match="holdout_key"):
+        parse(SplitConfig, config(holdout_key=None))
+
+
+@pytest.mark.parametrize("value", [{"holdout_key": "???"}, None])
+def test_a_missing_key_says_how_to_give_it(value: dict[str, str] | None) -> None:
+    cfg = config(**value) if value else OmegaConf.create({k: v for k, v in SPLIT.items() if k != "holdout_key"})
+
+    with pytest.raises(UserError, match="holdout_key is not set: give it on the command line as holdout_key="):
+        parse(SplitConfig, cfg)
+
+
+def test_a_nested_key_is_named_in_full() -> None:
+    tracking = {"uri": "x", "experiment": "y", "artifacts": None, "runs_dir": "z", "token": 1}
+
+    with pytest.raises(UserError, match=r"tracking\.token"):
+        parse(DoctorConfig, OmegaConf.create({"tracking": tracking}))
+
+
+def test_the_message_is_one_line() -> None:
+    with pytest.raises(UserError) as caught:
+        parse(EarlyStoppingConfig, OmegaConf.create({"patience": "long", "min_delta": 0.0}))
+
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["events", "complete_journey"])
+def test_the_data_configs_that_ship_are_whole(name: str) -> None:
+    cfg = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
+    assert isinstance(cfg, DictConfig)
+
+    parsed = parse(DataConfig, cfg)
+
+    assert (parsed.source, parsed.receipt_gap_minutes) == (name, 60)
