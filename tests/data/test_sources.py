@@ -1,0 +1,233 @@
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pandas as pd
+import pytest
+from ibis.backends.duckdb import Backend
+
+from shopkeeper.config import DataConfig, UserError
+from shopkeeper.data import schema as s
+from shopkeeper.data.sources import Source, parse_time, read_source, relabel_users
+
+Read = Callable[..., Source]
+NOON = pd.Timestamp("2026-01-02 12:00")
+
+
+@pytest.fixture
+def read(con: Backend, data_config: Callable[..., DataConfig], tmp_path: Path) -> Read:
+    """Read a log of two rows, its columns changed as given (None takes one away); items and users are frames."""
+
+    def run(
+        *, kind: str = "parquet", items: Any = None, users: Any = None, config: Any = None, **columns: Any
+    ) -> Source:
+        whole = {"timestamp": [NOON, NOON], "event": ["view_item", "purchase"], "user_id": ["ann", "bob"]} | columns
+        frame = pd.DataFrame({name: values for name, values in whole.items() if values is not None})
+        paths: dict[str, str | None] = {}
+        for name, table in {"events": frame, "items": items, "users": users}.items():
+            paths[name] = str(tmp_path / f"{name}.{kind}") if table is not None else None
+            if table is not None:
+                write = table.to_parquet if kind == "parquet" else table.to_csv
+                write(paths[name], index=False)
+        return read_source(con, data_config(**(paths | (config or {}))))
+
+    return run
+
+
+def column(source: Source, name: str) -> list[Any]:
+    values = source.events.order_by(s.ROW).execute()[name]
+    return [None if pd.isna(value) else value for value in values]
+
+
+def test_columns_that_the_log_lacks_are_null(read: Read) -> None:
+    source = read()
+
+    assert source.rows == 2
+    assert source.events.columns == (s.ROW, s.TIMESTAMP, s.EVENT, *s.IDS, *s.PROPERTIES)
+    assert column(source, s.ROW) == [0, 1]
+    assert [column(source, name) for name in (s.ITEM, s.ORDER, s.PRICE)] == [[None, None]] * 3
+    assert (source.items, source.users, source.context, source.notes) == (None, None, [], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source": "kafka"}, r"data\.source='kafka' is unknown"),
+        ({"events": None}, r"data\.events is not set"),
+        ({"events": "/nowhere/log.parquet"}, r"data\.events: /nowhere/log\.parquet does not exist"),
+        ({"items": "/nowhere/items.csv"}, r"data\.items: /nowhere/items\.csv does not exist"),
+        ({"events": str(Path(__file__))}, r"data\.events: .*test_sources\.py is neither \.parquet nor \.csv"),
+    ],
+)
+def test_a_source_that_is_not_there_is_refused_by_its_key(read: Read, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(config=changes)
+
+
+def test_a_truncated_file_is_refused_by_its_name(read: Read, tmp_path: Path) -> None:
+    read()
+    damaged = tmp_path / "damaged.parquet"
+    damaged.write_bytes((tmp_path / "events.parquet").read_bytes()[:-20])
+
+    with pytest.raises(UserError, match=r"data\.events: .*damaged\.parquet cannot be read"):
+        read(config={"events": str(damaged)})
+
+
+@pytest.mark.parametrize("name", ["timestamp", "event"])
+@pytest.mark.parametrize("values", [None, [None, None]])
+def test_a_required_column_that_is_missing_or_empty_is_named(read: Read, name: str, values: list[None] | None) -> None:
+    with pytest.raises(UserError, match=rf"events\.parquet: column '{name}' is missing or empty"):
+        read(**{name: values})
+
+
+def test_a_log_says_who_came(read: Read) -> None:
+    with pytest.raises(UserError, match="neither 'user_id' nor 'session_id' holds a value"):
+        read(user_id=[None, None])
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [NOON, NOON],
+        [NOON.tz_localize("UTC")] * 2,
+        [NOON.tz_localize("UTC").tz_convert("America/New_York")] * 2,
+        pd.Series([NOON, NOON]).astype("datetime64[ms]"),
+        ["2026-01-02 12:00:00", "2026-01-02T12:00:00Z"],
+        ["2026-01-02T12:00:00.000Z", "2026-01-02T14:30:00+02:30"],
+        ["2026-01-02 07:00:00-0500", "2026-01-02 13:00:00.0+01"],
+    ],
+)
+def test_every_way_to_write_a_time_is_the_same_instant(read: Read, times: Any) -> None:
+    assert column(read(timestamp=times), "timestamp") == [NOON, NOON]
+
+
+def test_a_date_is_its_midnight(read: Read) -> None:
+    assert column(read(timestamp=[date(2026, 1, 2)] * 2), "timestamp") == [pd.Timestamp("2026-01-02")] * 2
+
+
+def test_text_that_is_no_time_becomes_null() -> None:
+    assert parse_time(ibis.literal("yesterday")).execute() is pd.NaT
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"timestamp": [1767355200, 1767355201]}, r"column 'timestamp' is int64; give timestamps or ISO 8601"),
+        ({"timestamp": ["2026-01-02", "soon"]}, r"column 'timestamp': 1 values are not an ISO 8601 .* example 'soon'"),
+        ({"user_id": [1.5, 2.0]}, r"column 'user_id' is float64; ids must be text or whole numbers"),
+        ({"item_id": [True, False]}, r"column 'item_id' is boolean; ids must be"),
+        ({"price": [True, False]}, r"column 'price' is boolean; it must be a number"),
+        ({"price": ["1.50", "1,50"]}, r"column 'price': 1 values are not a number, for example '1,50'"),
+    ],
+)
+def test_a_column_of_the_wrong_type_is_named_with_its_file(read: Read, columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=rf"events\.parquet: {message}"):
+        read(**columns)
+
+
+@pytest.mark.parametrize("ids", [["7", None], pd.array([7, None], dtype="Int64"), [7.0, None], ["7", ""]])
+def test_ids_are_text_however_they_are_stored(read: Read, ids: Any) -> None:
+    assert column(read(item_id=ids), "item_id") == ["7", None]
+
+
+def test_csv_keeps_leading_zeros_and_reads_numbers(read: Read) -> None:
+    source = read(kind="csv", item_id=["007", ""], price=["1.50", ""], channel=["", "web"])
+
+    assert column(source, "item_id") == ["007", None]
+    assert column(source, "price") == [1.5, None]
+    assert column(source, "channel") == [None, "web"]
+
+
+def test_context_is_by_default_what_is_there(read: Read) -> None:
+    source = read(device=["phone", "phone"], channel=["web", None], country=[None, None])
+
+    assert source.context == ["channel", "device"]
+    assert source.notes[0].endswith("columns without any value count as absent: country")
+
+
+def test_context_can_be_declared(read: Read) -> None:
+    source = read(store=[4, 5], channel=["web", "app"], config={"context": ["store"]})
+
+    assert column(source, "store") == ["4", "5"]
+    assert source.notes[0].endswith("columns not used: channel")
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [("weather", "column 'weather' is missing or empty"), ("event", "'event' is not known before the first click")],
+)
+def test_context_that_cannot_be_is_refused(read: Read, context: str, message: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.context: {message}"):
+        read(config={"context": [context]})
+
+
+def test_columns_without_a_use_are_named_once(read: Read) -> None:
+    items = pd.DataFrame({"item_id": ["a"], "title": ["Ale"], "weight": [2]})
+
+    source = read(colour=["red", "red"], page=[1, 2], items=items)
+
+    assert [note.split("/")[-1] for note in source.notes] == [
+        "events.parquet: columns not used: colour, page",
+        "items.parquet: columns not used: weight",
+    ]
+
+
+def test_empty_columns_count_as_absent_also_of_csv(read: Read) -> None:
+    source = read(kind="csv", item_id=["", ""], session_id=[None, None])
+
+    assert column(source, "item_id") == [None, None]
+    assert source.notes[0].endswith("columns without any value count as absent: item_id, session_id")
+
+
+def test_side_tables_have_text_ids_and_a_price(read: Read) -> None:
+    items = pd.DataFrame({"item_id": [1, 2], "price": ["2.50", None], "brand": ["", "Own"]})
+    users = pd.DataFrame({"user_id": ["ann"], "kids": [3]})
+
+    source = read(items=items, users=users)
+
+    assert source.items is not None
+    assert source.users is not None
+    assert source.items.execute().astype(object).where(lambda t: t.notna(), None).to_numpy().tolist() == [
+        ["1", 2.5, None],
+        ["2", None, "Own"],
+    ]
+    assert source.users.execute().to_numpy().tolist() == [["ann", "3"]]
+    assert [file.name for file in source.files] == ["events.parquet", "items.parquet", "users.parquet"]
+
+
+def test_a_side_table_without_rows_counts_as_absent(read: Read) -> None:
+    source = read(items=pd.DataFrame({"item_id": []}), users=pd.DataFrame({"user_id": []}))
+
+    assert (source.items, source.users) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ({"sku": ["a"]}, r"data\.items: .*items\.parquet has no column 'item_id'"),
+        ({"item_id": ["a", None]}, r"items\.parquet: 1 rows have no 'item_id'"),
+        ({"item_id": ["a", "b", "a"]}, r"items\.parquet: 1 rows repeat an 'item_id'"),
+        ({"item_id": ["a"], "price": ["free"]}, r"items\.parquet: column 'price': 1 values are not a number"),
+    ],
+)
+def test_a_side_table_that_cannot_be_joined_is_refused(read: Read, items: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(items=pd.DataFrame(items))
+
+
+def test_relabelling_merges_values_and_masks_the_others() -> None:
+    users = ibis.memtable(pd.DataFrame({"user_id": ["a", "b", "c"], "age": ["19-24", "25-34", "65+"]}))
+
+    found = relabel_users(users, {"age": {"19-24": "young", "25-34": "young"}}).execute()
+
+    assert found["age"].tolist()[:2] == ["young", "young"]
+    assert pd.isna(found["age"].tolist()[2])
+
+
+def test_relabelling_a_column_that_is_not_there_is_refused() -> None:
+    users = ibis.memtable(pd.DataFrame({"user_id": ["a"]}))
+
+    with pytest.raises(UserError, match=r"data\.relabel: users have no column 'income'"):
+        relabel_users(users, {"income": {"low": "<35K"}})
