@@ -170,10 +170,12 @@ class PredictConfig:
 
 @dataclass(kw_only=True)
 class DemoConfig:
+    """Which data and models the demo goes through; lists hold overrides of the command they are given to."""
+
     data: str
     output: str
-    models: list[str]
-    overrides: list[str]
+    models: dict[str, list[str]]
+    evaluate: list[str]
     request_steps: int
 
 

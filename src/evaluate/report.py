@@ -10,6 +10,7 @@ from shopkeeper.data import schema as s
 from shopkeeper.evaluate.charts import curve_figure, to_svg, warm_up_figure
 from shopkeeper.evaluate.tables import ALL, KNOWN, POOLED, STRANGERS, rows_of, verdict_sentences
 
+METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 MEANING = {
     s.TASK_PURCHASE: "the items of the next order",
     s.TASK_NEXT: "the item of the next event that differs from the last one",
@@ -30,8 +31,8 @@ def write_report(
     content = {"title": title, "facts": dict(facts), **metrics, "left_out": drops, "curves": curves}
     page = render(metrics, title=title, facts=facts, drops=drops, curves=curves)
     return (
-        write_whole(output / "metrics.json", json.dumps(content, indent=1, allow_nan=False) + "\n"),
-        write_whole(output / "report.html", page),
+        write_whole(output / METRICS_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n"),
+        write_whole(output / REPORT_FILE, page),
     )
 
 

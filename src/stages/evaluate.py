@@ -1,6 +1,8 @@
 """shopkeeper evaluate: a finished run on the test split, beside the baselines -> metrics.json and report.html."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
+from shopkeeper import __version__
 from shopkeeper.config import EvaluateConfig, ProtocolConfig, UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Vocabulary
@@ -17,7 +20,7 @@ from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import Targets
 from shopkeeper.data.windows import set_aside, train_window
 from shopkeeper.evaluate.judge import judge
-from shopkeeper.evaluate.report import write_report
+from shopkeeper.evaluate.report import METRICS_FILE, REPORT_FILE, write_report
 from shopkeeper.evaluate.tables import Judged, tabulate, warm_up_text
 from shopkeeper.models.checkpoint import build_model, load_model
 from shopkeeper.models.contract import FitData, SessionModel
@@ -38,6 +41,7 @@ def run(config: EvaluateConfig) -> None:
     print(f"judging run {chosen.run_id} ({subject.family}) on the test split")
     others = dict(baselines(config, prepared, store, subject))
     metrics = evaluate(prepared, {subject.family: subject} | others, config.protocol, list(config.baselines))
+    metrics |= {"version": __version__, "asked": asdict(config.protocol) | {"baselines": list(config.baselines)}}
     report = write_report(
         metrics,
         Path(config.output),
@@ -47,9 +51,24 @@ def run(config: EvaluateConfig) -> None:
         curves={"ndcg on validation strangers": chosen.curve(MONITOR)},
     )
     for task in subject.tasks:
-        print(f"\n{task}: ndcg@{config.protocol.cutoff} of test strangers by steps seen\n")
-        print(warm_up_text(metrics, task=task))
-    print(f"\nreport: {report[1]}")
+        print_warm_up(metrics, task)
+    print(f"report: {report[1]}")
+
+
+def print_warm_up(metrics: dict[str, Any], task: str) -> None:
+    """The table of one task on the terminal."""
+    print(f"\n{task}: ndcg@{metrics['protocol']['cutoff']} of test strangers by steps seen\n")
+    print(warm_up_text(metrics, task=task) + "\n")
+
+
+def is_current(report: Path, config: EvaluateConfig, chosen: TrackedRun) -> bool:
+    """Whether the folder holds a whole report on this run under this protocol, by this version."""
+    file = report / METRICS_FILE
+    if not file.exists() or not (report / REPORT_FILE).exists():
+        return False
+    made = json.loads(file.read_text(encoding="utf-8"))
+    wanted = asdict(config.protocol) | {"baselines": config.baselines}
+    return bool(made["facts"]["run"] == chosen.run_id and made["asked"] == wanted and made["version"] == __version__)
 
 
 def baselines(

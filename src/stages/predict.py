@@ -33,8 +33,8 @@ ITEMS = pa.schema(
         ("score", pa.float32()),
     ]
 )
-SCORES_AT_ONCE = 25_000_000
-"""Scores held in memory at a time (100 MB)."""
+SCORES_AT_ONCE = 6_000_000
+"""Scores held in memory at a time (24 MB)."""
 
 
 def run(config: PredictConfig) -> None:

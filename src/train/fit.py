@@ -1,5 +1,6 @@
 """Fit one model: a config in, a finished run with a checkpoint out."""
 
+import hashlib
 import json
 import logging
 import warnings
@@ -122,7 +123,19 @@ def family_of(config: TrainConfig) -> str:
 
 
 def tags_of(config: TrainConfig, prepared: Prepared) -> dict[str, str]:
-    return {tracking.DATASET_HASH: prepared.content_hash, tracking.FAMILY: family_of(config)}
+    """What later stages find a run by."""
+    return {
+        tracking.DATASET_HASH: prepared.content_hash,
+        tracking.FAMILY: family_of(config),
+        tracking.CONFIG_HASH: config_hash(config),
+    }
+
+
+def config_hash(config: TrainConfig) -> str:
+    """The same for two configurations that train the same model on the same data, wherever that and the store lie."""
+    decisive = {k: v for k, v in asdict(config).items() if k not in ("prepared", "tracking", "resume", "refit")}
+    content = json.dumps([decisive, tracking.environment()], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def record(run: TrackedRun, config: TrainConfig, prepared: Prepared) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DATASET_HASH = "shopkeeper.dataset_hash"
 FAMILY = "shopkeeper.family"
 REFIT_OF = "shopkeeper.refit_of"
+CONFIG_HASH = "shopkeeper.config_hash"
 CHECKPOINTS = "shopkeeper.checkpoints"
 PRIMARY = "val/primary"
 MODEL_FILE = "model.pt"
@@ -45,6 +46,11 @@ class TrackedRun:
     def checkpoints(self) -> Path:
         """Local folder of the checkpoints of a run in training."""
         return Path(self.tags[CHECKPOINTS])
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether its configuration and its checkpoint folder are still there."""
+        return CHECKPOINTS in self.tags and (self.checkpoints / CONFIG_FILE).is_file()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         for name, value in params.items():
@@ -167,10 +173,20 @@ class Store:
         newest = max(runs, key=lambda run: int(run.info.start_time), default=None)
         return TrackedRun(newest.info.run_id, self) if newest else None
 
+    def same_as(self, *, dataset_hash: str, config_hash: str) -> tuple[TrackedRun | None, TrackedRun | None]:
+        """The newest finished run of that configuration on that dataset, and the newest that can be resumed."""
+        query = f"tags.`{DATASET_HASH}` = '{dataset_hash}' AND tags.`{CONFIG_HASH}` = '{config_hash}'"
+        runs = sorted(self._search(query), key=lambda run: int(run.info.start_time))
+        done = [TrackedRun(r.info.run_id, self) for r in runs if r.info.status == "FINISHED"]
+        open_runs = [TrackedRun(r.info.run_id, self) for r in runs if r.info.status != "FINISHED"]
+        resumable = [run for run in open_runs if run.can_resume]
+        return (done[-1] if done else None, resumable[-1] if resumable else None)
+
     def _finished(self, dataset_hash: str, family: str | None) -> list["Run"]:
         query = f"attributes.status = 'FINISHED' AND tags.`{DATASET_HASH}` = '{dataset_hash}'"
-        if family:
-            query += f" AND tags.`{FAMILY}` = '{family}'"
+        return self._search(query + (f" AND tags.`{FAMILY}` = '{family}'" if family else ""))
+
+    def _search(self, query: str) -> list["Run"]:
         found: list[Run] = []
         token = None
         while True:

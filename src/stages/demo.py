@@ -1,0 +1,164 @@
+"""shopkeeper demo: the whole flow on real data, from the raw log to a served answer; what is still valid is reused."""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shopkeeper.config import DemoConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig, UserError, parse
+from shopkeeper.data import schema as s
+from shopkeeper.data.examples import stranger_examples
+from shopkeeper.data.prepared import Prepared
+from shopkeeper.evaluate.report import METRICS_FILE, REPORT_FILE
+from shopkeeper.export.parity import raw_histories
+from shopkeeper.stages import evaluate, export, prepare
+from shopkeeper.train.fit import config_hash, train
+from shopkeeper.train.tracking import Store, TrackedRun
+
+T = TypeVar("T")
+
+SCHEMA = DemoConfig
+SHOWN = 5
+"""Items of the served answer that are printed."""
+
+
+def run(config: DemoConfig) -> None:
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    title("1/5 prepare")
+    prepare.run(composed("prepare", PrepareConfig, [f"data={config.data}", f"output={output / 'prepared'}"]))
+    prepared = Prepared.read(output / "prepared")
+    title("2/5 train")
+    runs = [trained(name, overrides, prepared, output) for name, overrides in config.models.items()]
+    title("3/5 evaluate")
+    metrics = evaluated(runs[-1], config, prepared, output)
+    title("4/5 export")
+    exported(prepared, output)
+    title("5/5 serve")
+    with service(output / "bundle") as url:
+        ask(url, prepared, config.request_steps)
+    title(f"done in {time.monotonic() - began:.0f} s")
+    for task in metrics["tasks"]:
+        evaluate.print_warm_up(metrics, task)
+    print(f"report:  {output / 'report' / REPORT_FILE}")
+    print(f"runs:    .venv/bin/mlflow ui --backend-store-uri {tracking_uri(output)}")
+    print(f"serve:   .venv/bin/shopkeeper-serve {output / 'bundle'} --port 8080")
+    print(f"bundle: {output / 'bundle'}")
+
+
+def title(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def composed(command: str, schema: type[T], overrides: list[str]) -> T:
+    """The configuration that `shopkeeper <command> <overrides>` would run with."""
+    from hydra import compose
+
+    return parse(schema, compose(config_name=command, overrides=overrides))
+
+
+def tracking_uri(output: Path) -> str:
+    return f"sqlite:///{output / 'mlruns.db'}"
+
+
+def tracking_overrides(output: Path) -> list[str]:
+    """Keep the demo's runs inside its own folder."""
+    return [
+        f"tracking.uri={tracking_uri(output)}",
+        f"tracking.artifacts={output / 'mlartifacts'}",
+        f"tracking.runs_dir={output / 'runs'}",
+    ]
+
+
+def trained(model: str, overrides: list[str], prepared: Prepared, output: Path) -> TrackedRun:
+    """The finished run of this configuration: found, resumed where it was cut off, or trained now."""
+    arguments = [f"prepared={prepared.path}", f"model={model}", *tracking_overrides(output), *overrides]
+    config = composed("train", TrainConfig, arguments)
+    store = Store(config.tracking)
+    done, cut_off = store.same_as(dataset_hash=prepared.content_hash, config_hash=config_hash(config))
+    if done is not None:
+        print(f"reusing run {done.run_id}: {model}, same data and config")
+        return done
+    config.resume = cut_off.run_id if cut_off is not None else None
+    return train(config)
+
+
+def evaluated(subject: TrackedRun, config: DemoConfig, prepared: Prepared, output: Path) -> dict[str, Any]:
+    """The content of metrics.json, of a report on this run that stands already or is made now."""
+    folder = output / "report"
+    arguments = [f"prepared={prepared.path}", f"run={subject.run_id}", f"output={folder}"]
+    asked = composed("evaluate", EvaluateConfig, [*arguments, *tracking_overrides(output), *config.evaluate])
+    if evaluate.is_current(folder, asked, subject):
+        print(f"reusing {folder}: same run, same protocol")
+    else:
+        evaluate.run(asked)
+    return dict(json.loads((folder / METRICS_FILE).read_text(encoding="utf-8")))
+
+
+def exported(prepared: Prepared, output: Path) -> None:
+    """Export the best run, unless the bundle of that run is already there and whole."""
+    from shopkeeper_serving.bundle import BundleError, read_bundle
+
+    folder = output / "bundle"
+    arguments = [f"prepared={prepared.path}", "run=best", f"output={folder}", *tracking_overrides(output)]
+    config = composed("export", ExportConfig, arguments)
+    best = Store(config.tracking).find("best", dataset_hash=prepared.content_hash)
+    try:
+        if read_bundle(folder).manifest.run_id == best.run_id:
+            print(f"reusing {folder}: the bundle of the best run, {best.run_id}")
+            return
+    except BundleError:
+        pass  # not there, or damaged: made anew
+    print(f"best on validation: run {best.run_id}, {s.TASK_PURCHASE} val/primary {best.metrics['val/primary']:.4f}")
+    export.run(config)
+
+
+@contextmanager
+def service(bundle: Path) -> Iterator[str]:
+    """shopkeeper-serve on a free port, as a process of its own; yields its address and stops it in the end."""
+    command = [sys.executable, "-m", "shopkeeper_serving.cli", str(bundle), "--port", "0"]
+    print(f"$ shopkeeper-serve {shlex.quote(str(bundle))} --port 0")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline().strip()  # ends with the address once it is ready, or is empty
+            if "http://" not in line:
+                raise UserError(f"the service did not start; try: shopkeeper-serve {bundle}")
+            print(line)
+            yield line[line.index("http://") :]
+        finally:
+            process.terminate()
+
+
+def ask(url: str, prepared: Prepared, steps: int) -> None:
+    """Send a validation stranger's first steps and print what the service answers."""
+    import msgspec
+
+    examples = stranger_examples(prepared, s.VAL, [steps])
+    if not len(examples):
+        raise UserError(f"request_steps={steps}: no validation stranger goes that far")
+    (events,) = raw_histories(prepared, examples.only([0]))
+    body = msgspec.json.encode({"events": events, "k": SHOWN})
+    request = urllib.request.Request(
+        f"{url}/v1/predict", data=body, headers={"Content-Type": "application/json"}, method="POST"
+    )
+    print(f"$ POST /v1/predict: a stranger's first {steps} steps, {len(events)} events")
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer = json.load(response)
+    titles = prepared.items_frame().set_index(s.ITEM)
+    for task, items in answer["items"].items():
+        for item in items:
+            print(f"  {task} {item['rank']}. {item['item_id']:<12} {item['score']:8.3f}  {describe(titles, item)}")
+
+
+def describe(titles: Any, item: dict[str, Any]) -> str:
+    """Category and brand, where the catalogue has them."""
+    found = titles.loc[item["item_id"]]
+    return ", ".join(str(found[c]) for c in ("category", "title", "brand") if c in found and isinstance(found[c], str))
