@@ -165,7 +165,7 @@ def warm_up_text(metrics: Mapping[str, Any], *, task: str) -> str:
     cells = {(r["model"], p): r["metrics"][main] for p in parts for r in rows_of(metrics, task, STRANGERS, part=p)}
     pooled = rows_of(metrics, task, STRANGERS, part=POOLED)
     width = max(len("strangers"), *(len(r["model"]) for r in pooled))
-    lines = [f"{'model':<{width}}" + "".join(f"{p:>8}" for p in parts) + f"   {POOLED + ' [95% interval]':<24}"]
+    lines = [f"{'model':<{width}}" + "".join(f"{p:>8}" for p in parts) + f"   {POOLED} [95% interval]"]
     for r in pooled:
         value = r["metrics"][main]
         means = "".join(f"{cells[r['model'], p]['mean']:>8.4f}" for p in parts)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shopkeeper.evaluate.ranks import MISS, rank_targets
+
+
+def ranks(scores: list[list[float]], targets: list[list[int]]) -> list[int]:
+    offsets = np.cumsum([0, *map(len, targets)])
+    items = np.array([item for row in targets for item in row], np.int64)
+    return rank_targets(np.array(scores, np.float32), offsets, items).tolist()
+
+
+def test_rank_is_one_plus_the_number_of_items_above() -> None:
+    assert ranks([[0.1, 0.9, 0.5]], [[2, 3, 1]]) == [1, 2, 3]
+
+
+def test_ties_count_against_the_model() -> None:
+    # items 1 and 2 share the top: either is second; all-equal scores put everything last
+    assert ranks([[0.7, 0.7, 0.1], [0.0, 0.0, 0.0]], [[1, 3], [2]]) == [2, 3, 3]
+
+
+def test_an_item_outside_the_catalogue_is_a_miss() -> None:
+    assert ranks([[0.1, 0.9]], [[3, 2]]) == [MISS, 1]
+
+
+def test_excluded_items_rank_last_and_lower_nobody() -> None:
+    assert ranks([[-np.inf, 0.9, 0.5]], [[3, 1]]) == [2, 3]
+
+
+def test_rows_without_targets_are_passed_over() -> None:
+    assert ranks([[0.1, 0.9], [0.3, 0.2]], [[], [1]]) == [1]
+
+
+def test_nan_is_an_error() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        ranks([[np.nan, 0.9]], [[2]])
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=8), st.data())
+def test_rank_equals_the_worst_place_in_a_sorted_list(row: list[float], data: st.DataObject) -> None:
+    target = data.draw(st.integers(1, len(row)))
+    worst_first_sorted = sorted(row, reverse=True)
+    last_place = len(row) - worst_first_sorted[::-1].index(row[target - 1])
+
+    assert ranks([row], [[target]]) == [last_place]
