@@ -167,3 +167,15 @@ def clicks(prepare_log: Callable[..., Prepared]) -> Prepared:
 @pytest.fixture(scope="session")
 def trips(prepare_log: Callable[..., Prepared]) -> Prepared:
     return prepare_log(TRIPS)
+
+
+@pytest.fixture(scope="session")
+def longer(prepare_log: Callable[..., Prepared]) -> Prepared:
+    """The shop with clicks, and more in its test split: known and new visitors, items, events and context."""
+    later = parse_log("""
+        21T00:00 bob b3 purchase  cocoa o8 channel=zeppelin
+        21T00:00 -   w1 view_item apple -  channel=zeppelin
+        21T00:00 ann a9 refund    bread -  channel=web
+        21T00:00 zoe z1 purchase  milk  o9 channel=web
+    """)
+    return prepare_log(pd.concat([parse_log(CLICKS), later]))

@@ -1,7 +1,6 @@
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from shopkeeper.data import schema as s
@@ -117,18 +116,6 @@ def test_a_sample_is_part_of_the_whole_and_always_the_same(clicks: Prepared) -> 
     assert len(sample) == 2
     assert [example for example in whole if example in sample] == sample
     assert judged(clicks, s.TASK_NEXT, "strangers", s.VAL, at_most=2) == sample
-
-
-@pytest.fixture(scope="module")
-def longer(prepare_log: PrepareLog, log: Callable[[str], pd.DataFrame], clicks_log: str) -> Prepared:
-    """The shop with clicks, and more in its test split: known and new visitors, items, events and context."""
-    later = log("""
-        21T00:00 bob b3 purchase  cocoa o8 channel=zeppelin
-        21T00:00 -   w1 view_item apple -  channel=zeppelin
-        21T00:00 ann a9 refund    bread -  channel=web
-        21T00:00 zoe z1 purchase  milk  o9 channel=web
-    """)
-    return prepare_log(pd.concat([log(clicks_log), later]))
 
 
 @pytest.mark.parametrize("task", s.TASKS)
