@@ -66,11 +66,6 @@ TRIPS = """
 """
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # ibis 12 calls duckdb in the old way, and duckdb breaks when its warning is an error: ends with ibis for duckdb 2
-    config.addinivalue_line("filterwarnings", r"ignore:fetch_\w+\(\) is deprecated:DeprecationWarning")
-
-
 def parse_log(text: str) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for line in text.strip().splitlines():
