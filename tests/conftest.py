@@ -1,8 +1,120 @@
 """Settings for all tests; a fixture belongs here only when tests of more than one package use it."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 
 # Before torch is imported: two test processes share two cores, and one thread each keeps sums reproducible.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test may call out; MLflow would report its use.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shopkeeper.config import PrepareConfig, TrackingConfig, parse
+from shopkeeper.data.prepare import prepare
+from shopkeeper.data.prepared import Prepared
+
+STEPS = {"view_item": 0.55, "add_to_cart": 0.25, "purchase": 0.2}
+ITEMS = 24
+WINDOWS = ["data.split.val_share=0.25", "data.split.test_share=0.25"]
+
+
+class Compose(Protocol):
+    """Parse the configuration that `shopkeeper <command> <overrides>` would run with."""
+
+    def __call__(self, command: str, schema: type[Any], *overrides: str) -> Any: ...
+
+
+@pytest.fixture(scope="session")
+def compose() -> Compose:
+    def composed(command: str, schema: type[Any], *overrides: str) -> Any:
+        from hydra import compose, initialize_config_module
+
+        with initialize_config_module("shopkeeper.configs", version_base="1.3"):
+            return parse(schema, compose(config_name=command, overrides=list(overrides)))
+
+    return composed
+
+
+def make_log(*, orders_only: bool, users: int = 150, seed: int = 5) -> pd.DataFrame:
+    """A made-up shop over sixty days: users have three favourites among 24 items, and come three to twelve times."""
+    rng = np.random.default_rng(seed)
+    visits = rng.integers(3, 13, users)
+    user = np.repeat(np.arange(users), visits)
+    start = rng.uniform(0, 60, len(user)).round(3) + rng.integers(0, 20, users)[user] * 0.5
+    rows = rng.integers(2, 6, len(user))
+    session = np.repeat(np.arange(len(user)), rows)
+    favourites = rng.integers(0, ITEMS, (users, 3))
+    liked = favourites[user[session], rng.integers(0, 3, len(session))]
+    item = np.where(rng.random(len(session)) < 0.7, liked, rng.integers(0, ITEMS, len(session)))
+    event = (
+        np.full(len(session), "purchase")
+        if orders_only
+        else rng.choice(list(STEPS), len(session), p=list(STEPS.values()))
+    )
+    minute = np.zeros(len(session)) if orders_only else np.arange(len(session)) % 5
+    bought = event == "purchase"
+    frame = pd.DataFrame(
+        {
+            "timestamp": pd.Timestamp("2026-01-01", tz="UTC")
+            + pd.to_timedelta(np.round(start[session] * 1440 + minute), unit="min"),
+            "event": event,
+            "item_id": [f"item {i}" for i in item],
+            "user_id": [f"user {u}" for u in user[session]],
+            "session_id": [f"visit {n}" for n in session],
+            "order_id": np.where(bought, [f"order {n}" for n in session], None),
+            "channel": np.where(session % 3 == 0, "app", "web"),
+        }
+    )
+    return frame.sort_values(["timestamp", "session_id"], kind="stable", ignore_index=True)
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files of two made-up shops: `clicks` logs views, carts and purchases, `orders` logs purchases alone."""
+    folder = tmp_path_factory.mktemp("logs")
+    for name, orders_only in {"clicks": False, "orders": True}.items():
+        make_log(orders_only=orders_only).to_parquet(folder / f"{name}.parquet", index=False)
+    return {name: folder / f"{name}.parquet" for name in ("clicks", "orders")}
+
+
+@pytest.fixture(scope="session")
+def shops(logs: dict[str, Path], compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prepared]:
+    """Both shops, prepared."""
+    folder = tmp_path_factory.mktemp("shops")
+
+    def prepared(name: str) -> Prepared:
+        overrides = ["data=events", f"data.events={logs[name]}", f"output={folder / name}", "threads=1", *WINDOWS]
+        return prepare(compose("prepare", PrepareConfig, *overrides), say=lambda text: None)
+
+    return {name: prepared(name) for name in logs}
+
+
+@pytest.fixture
+def tracking(tmp_path: Path) -> TrackingConfig:
+    """A store of its own for the test."""
+    return TrackingConfig(
+        uri=f"sqlite:///{tmp_path / 'mlruns.db'}",
+        experiment="test",
+        artifacts=str(tmp_path / "artifacts"),
+        runs_dir=str(tmp_path / "runs"),
+    )
+
+
+@pytest.fixture
+def tracking_overrides(tracking: TrackingConfig) -> list[str]:
+    """The same store, as overrides of a command."""
+    fields = {"uri": tracking.uri, "artifacts": tracking.artifacts, "runs_dir": tracking.runs_dir}
+    return [f"tracking.{name}={value}" for name, value in fields.items()] + ["tracking.experiment=test"]
+
+
+Silent = Callable[[str], None]
+
+
+@pytest.fixture
+def silent() -> Silent:
+    return lambda text: None

@@ -214,7 +214,10 @@ class TrainingPieces(Dataset[Batch]):
 
 
 class TokenBatches(Sampler[np.ndarray]):
-    """Batches of piece numbers: pieces of similar length together, at most `tokens` tokens each, shuffled by epoch."""
+    """Batches of piece numbers: pieces of similar length together, at most `tokens` tokens each, shuffled by epoch.
+
+    It has no length on purpose: epochs differ in theirs, and Lightning would cut all of them to the first one's.
+    """
 
     def __init__(self, pieces: TrainingPieces, *, tokens: int, seed: int) -> None:
         self.data, self.tokens, self.seed = pieces, tokens, seed
@@ -228,9 +231,6 @@ class TokenBatches(Sampler[np.ndarray]):
         rng = np.random.default_rng([self.seed, self.epoch, 1])
         batches = self.batches(rng)
         yield from (batches[i] for i in rng.permutation(len(batches)))
-
-    def __len__(self) -> int:
-        return len(self.batches(np.random.default_rng([self.seed, self.epoch, 1])))
 
     def batches(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Cut the pieces, sorted by length (ties in random order), where the next would pass the budget."""

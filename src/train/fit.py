@@ -236,7 +236,8 @@ def descend(setting: Setting, model: SASRec, *, steps: int | None) -> dict[str, 
         seed=config.seed,
     )
     batches = TokenBatches(pieces, tokens=config.batches.tokens, seed=config.seed)
-    loader: DataLoader[Any] = DataLoader(pieces, sampler=batches, batch_size=None)
+    # a generator of its own: the seed each iterator draws would shift dropout's where a run is resumed
+    loader: DataLoader[Any] = DataLoader(pieces, sampler=batches, batch_size=None, generator=torch.Generator())
     module = TrainingModule(
         model,
         weights=[config.task.weights[task] for task in setting.tasks],
@@ -251,6 +252,8 @@ def descend(setting: Setting, model: SASRec, *, steps: int | None) -> dict[str, 
         gradient_clip_val=config.optimizer.clip_norm,
     )
     last = folder / LAST
+    if last.exists():  # Lightning draws the first epoch's batches before it tells which epoch it is
+        batches.set_epoch(int(torch.load(last, weights_only=False)["epoch"]) + 1)
     trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=False)
     if steps is not None:
         return {"best_step": trainer.global_step}
