@@ -5,12 +5,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from shopkeeper_serving.bundle import Manifest
+
+Milliseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+"""Since 1970, until the year 9999."""
+
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True):
     """One row of a visitor's history. `timestamp` is RFC 3339, or epoch milliseconds; ids are strings."""
 
     event: str
-    timestamp: dt.datetime | int | None = None
+    timestamp: dt.datetime | Milliseconds | None = None
     item_id: str | None = None
     session_id: str | None = None
     order_id: str | None = None
@@ -59,3 +64,43 @@ class Prediction(Struct, frozen=True):
     items: dict[str, list[ScoredItem]]
     steps: int
     cold_start: ColdStart
+
+
+class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    requests: Annotated[list[PredictRequest], Meta(min_length=1, max_length=64)]
+
+
+class BatchPrediction(Struct, frozen=True):
+    """Answers in the order of the requests."""
+
+    predictions: list[Prediction]
+
+
+class ModelDescription(Struct, frozen=True):
+    """What answers: the bundle's identity, what it predicts, and what it reads of a visitor."""
+
+    name: str
+    version: str
+    family: str
+    created: str
+    tasks: list[str]
+    context: list[str]
+    num_items: int
+    max_len: int
+    run_id: str
+    refit_of: str | None
+    dataset_hash: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "ModelDescription":
+        return cls(**{name: getattr(manifest, name) for name in cls.__struct_fields__})
+
+
+class ProblemDetails(Struct, frozen=True):
+    """RFC 9457; `field` is the path of what was wrong, e.g. `events[0].timestamp`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
