@@ -1,5 +1,6 @@
 """Typed schemas of every stage's configuration: YAML holds the values, these classes check them strictly."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -30,6 +31,12 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
         raise UserError(f"config: {first_line}" + (f" (key: {key})" if key else "")) from error
 
 
+def require(holds: bool, key: str, value: object, wanted: str) -> None:
+    """Raise a `UserError` that names the key, its value and what it may be, unless `holds`."""
+    if not holds:
+        raise UserError(f"config: {key}={value} is out of range: it must be {wanted}")
+
+
 @dataclass(kw_only=True)
 class SplitConfig:
     """Where the global time cuts fall and who is held out.
@@ -45,6 +52,12 @@ class SplitConfig:
     holdout_share: float
     holdout_when_new_below: float
     holdout_key: str
+
+    def __post_init__(self) -> None:
+        require(0 <= self.holdout_share < 1, "data.split.holdout_share", self.holdout_share, "at least 0 and below 1")
+        for name in ("val_days", "test_days"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"data.split.{name}", value, "above 0")
 
 
 @dataclass(kw_only=True)
@@ -62,6 +75,11 @@ class DataConfig:
     horizon_days: float | None
     split: SplitConfig
 
+    def __post_init__(self) -> None:
+        for name in ("session_gap_minutes", "receipt_gap_minutes"):
+            require(getattr(self, name) > 0, f"data.{name}", getattr(self, name), "above 0")
+        require(self.horizon_days is None or self.horizon_days > 0, "data.horizon_days", self.horizon_days, "above 0")
+
 
 @dataclass(kw_only=True)
 class PrepareConfig:
@@ -69,6 +87,11 @@ class PrepareConfig:
     output: str
     memory_limit: str
     threads: int | None
+
+    def __post_init__(self) -> None:
+        size = re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", self.memory_limit, re.IGNORECASE)
+        require(size is not None, "memory_limit", self.memory_limit, "a size such as 3GB")
+        require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
 
 
 @dataclass(kw_only=True)
@@ -94,6 +117,10 @@ class BatchConfig:
     max_len: int
     tokens: int
 
+    def __post_init__(self) -> None:
+        require(self.max_len >= 1, "batches.max_len", self.max_len, "at least 1")
+        require(self.tokens >= 1, "batches.tokens", self.tokens, "at least 1")
+
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
@@ -101,6 +128,10 @@ class OptimizerConfig:
     weight_decay: float
     warmup_steps: int
     clip_norm: float
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
 
 
 @dataclass(kw_only=True)
@@ -113,11 +144,19 @@ class ProtocolConfig:
     resamples: int
     seed: int
 
+    def __post_init__(self) -> None:
+        require(bool(self.ks) and min(self.ks) >= 0, "protocol.ks", self.ks, "one or more numbers of steps, from 0")
+        for name in ("cutoff", "max_examples", "resamples"):
+            require(getattr(self, name) >= 1, f"protocol.{name}", getattr(self, name), "at least 1")
+
 
 @dataclass(kw_only=True)
 class EarlyStoppingConfig:
     patience: int
     min_delta: float
+
+    def __post_init__(self) -> None:
+        require(self.patience >= 1, "early_stopping.patience", self.patience, "at least 1")
 
 
 @dataclass(kw_only=True)
@@ -166,6 +205,10 @@ class PredictConfig:
     k: int
     exclude_seen: bool
     rows_per_batch: int
+
+    def __post_init__(self) -> None:
+        require(self.k >= 1, "k", self.k, "at least 1")
+        require(self.rows_per_batch >= 1, "rows_per_batch", self.rows_per_batch, "at least 1")
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,15 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from shopkeeper.config import DataConfig, DoctorConfig, EarlyStoppingConfig, SplitConfig, UserError, parse
+from shopkeeper.config import (
+    DataConfig,
+    DoctorConfig,
+    EarlyStoppingConfig,
+    PrepareConfig,
+    SplitConfig,
+    UserError,
+    parse,
+)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SPLIT = {
@@ -79,3 +87,27 @@ def test_the_data_configs_that_ship_are_whole(name: str) -> None:
     parsed = parse(DataConfig, cfg)
 
     assert (parsed.source, parsed.receipt_gap_minutes) == (name, 60)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.split.holdout_share", 1.0),
+        ("data.split.holdout_share", -0.1),
+        ("data.split.val_days", -3.0),
+        ("data.session_gap_minutes", 0.0),
+        ("data.horizon_days", -1.0),
+        ("memory_limit", "lots"),
+        ("threads", 0),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_key(key: str, value: object) -> None:
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    with initialize_config_module("shopkeeper.configs", version_base="1.3"):
+        config = compose("prepare", ["output=o"])
+    OmegaConf.update(config, key, value)
+
+    with pytest.raises(UserError, match=f"config: {key}={value} is out of range"):
+        parse(PrepareConfig, config)

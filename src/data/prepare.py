@@ -4,13 +4,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
 from ibis import _
 from ibis.backends.duckdb import Backend
 
@@ -53,7 +55,8 @@ def prepare(config: PrepareConfig, *, say: Say = print) -> Prepared:
             say(f"reusing {output}: same log, same config")
             return Prepared.read(output)
         say(f"preparing {config.data.source}: {source.rows:,} rows")
-        manifest = build(con, source, config, partial, say) | {"source_key": key}
+        with readable(source):
+            manifest = build(con, source, config, partial, say) | {"source_key": key}
         con.disconnect()
         for leftover in partial.glob("work.duckdb*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -63,6 +66,18 @@ def prepare(config: PrepareConfig, *, say: Say = print) -> Prepared:
     finally:
         con.disconnect()
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def readable(source: Source) -> Iterator[None]:
+    """What the engine finds wrong while it reads (a damaged page, a disk that is full) in one line with the files."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowInvalid) as error:
+        names = ", ".join(map(str, source.files)) or "the log"
+        raise UserError(f"{names}: cannot be prepared: {str(error).splitlines()[0]}") from error
 
 
 def with_lock_free(output: Path, partial: Path) -> None:
@@ -166,6 +181,8 @@ def clean(con: Backend, source: Source) -> tuple[ir.Table, dict[str, int]]:
     kept = marked.filter(_.reason.isnull()).drop("reason")
     if not int(kept.count().execute()):
         raise UserError(f"no event is left of {source.rows:,} rows: {dropped or 'the log is empty'}")
+    if not int(kept.filter(_.event != s.SESSION_START).count().execute()):
+        raise UserError(f"the log holds {s.SESSION_START} rows alone: there is nothing to learn from")
     return kept, {reason: int(n) for reason, n in dropped.items()}
 
 
@@ -205,8 +222,8 @@ def join_rows(events: ir.Table, visitors: ir.Table, sessions: ir.Table, cuts: Cu
     session_key = "s:" + _.session.cast("string")
     order_key = session_key if order_only else ibis.coalesce("o:" + _.order_id, session_key)
     rows = rows.mutate(order_key=ibis.ifelse(_.event == s.PURCHASE, order_key, ibis.null("string")))
-    first = ibis.window(group_by=["visitor", "order_key"])
-    rows = rows.mutate(order_time=_.timestamp.min().over(first), order_row=_[s.ROW].min().over(first))
+    first = ibis.window(group_by=["visitor", "order_key"], order_by=[s.TIMESTAMP, s.ROW])
+    rows = rows.mutate(order_time=_.timestamp.first().over(first), order_row=_[s.ROW].first().over(first))
     rank = ibis.dense_rank().over(ibis.window(order_by=["visitor", "order_time", "order_row"]))
     purchases = rows.filter(_.order_key.notnull()).mutate(order=rank.cast("int32"))
     others = rows.filter(_.order_key.isnull()).mutate(order=ibis.literal(-1).cast("int32"))

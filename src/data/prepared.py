@@ -16,6 +16,8 @@ from shopkeeper.data import schema as s
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+ROW_ARRAYS = ("visitor", "time", "event", "item", "session", "order", "price", "quantity", "discount")
+SESSION_ARRAYS = ("visitor", "time", "split")
 
 IntArray = npt.NDArray[np.int64]
 
@@ -67,9 +69,29 @@ class Prepared:
                 raise UserError(
                     f"{manifest_file}: format {manifest['format_version']}, expected {FORMAT_VERSION}: prepare again"
                 )
-            return cls(folder, manifest)
-        except (OSError, KeyError, json.JSONDecodeError) as error:
+            prepared = cls(folder, manifest)
+            prepared.check_complete()
+            return prepared
+        except (OSError, KeyError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
             raise UserError(f"prepared={folder} is damaged ({error}); prepare it again") from error
+
+    def check_complete(self) -> None:
+        """Raise UserError naming the first file that is missing or has another length than the manifest says."""
+        counts, context = self.manifest["counts"], [f"context_{c}" for c in self.context_columns]
+        wanted = {
+            "rows": (self.rows, [*ROW_ARRAYS, *context], counts["events"]),
+            "sessions": (self.sessions, [*SESSION_ARRAYS, *context], counts["sessions"]),
+            "visitors": (self.visitors, ["held_out"], counts["visitors"]),
+        }
+        for kind, (arrays, names, count) in wanted.items():
+            for name in names:
+                if name not in arrays or len(arrays[name]) != count:
+                    raise UserError(f"{self.path / kind / name}.npy is missing or cut short; prepare the dataset again")
+        for name in ("items.parquet", "visitors.parquet", "visitors/row_offsets.npy"):
+            if not (self.path / name).is_file():
+                raise UserError(f"{self.path / name} is missing; prepare the dataset again")
 
     @property
     def content_hash(self) -> str:
@@ -96,7 +118,7 @@ class Prepared:
     def purchase_code(self) -> int:
         """Code of the purchase event; -1 where the log has none."""
         values = self.manifest["vocab"][s.EVENT]["values"]
-        return values.index(s.PURCHASE) + 1 if s.PURCHASE in values else -1
+        return int(values.index(s.PURCHASE)) + 1 if s.PURCHASE in values else -1
 
     @cached_property
     def step_offsets(self) -> IntArray:

@@ -23,6 +23,40 @@ ITEM_COLUMNS: Final = (TITLE, CATEGORY, BRAND, PRICE)
 ROW: Final = "source_row"
 """Position of a row in its source, from 0: breaks ties between equal times, and makes order canonical."""
 
+RESERVED: Final = frozenset(
+    [
+        "visitor",
+        "visitor_key",
+        "session",
+        "session_key",
+        "session_time",
+        "session_row",
+        "order",
+        "order_key",
+        "order_time",
+        "order_row",
+        "item",
+        "time",
+        "event_code",
+        "held_out",
+        "first_session",
+        "fitted",
+        "known",
+        "listed",
+        "reason",
+        "owner",
+        "has_id",
+        "opens",
+        "cut",
+        "split",
+        "n",
+        "entry_rows",
+        "train_events",
+        "events",
+    ]
+) | {ROW}
+"""Names of columns that preparation adds; a context or segment column of the same name has to be renamed."""
+
 SESSION_START: Final = "session_start"
 PURCHASE: Final = "purchase"
 

@@ -86,6 +86,7 @@ def open_table(con: Backend, path: str, key: str) -> ir.Table:
             table = con.read_parquet(file)
         elif file.suffix == ".csv" or file.suffixes[-2:] == [".csv", ".gz"]:
             table = con.read_csv(file, all_varchar=True, header=True)
+            check_split(table, key, path)
         else:
             raise UserError(f"{key}: {path} is neither .parquet nor .csv")
         table.count().execute()
@@ -94,6 +95,16 @@ def open_table(con: Backend, path: str, key: str) -> ir.Table:
     except Exception as error:  # DuckDB raises many types for a damaged file; each means the same to the user
         raise UserError(f"{key}: {path} cannot be read: {str(error).splitlines()[0]}") from error
     return table
+
+
+def check_split(table: ir.Table, key: str, path: str) -> None:
+    """A row with too few or too many fields near the top keeps the engine from finding the separator."""
+    (first, *more) = table.columns
+    if not more and any(separator in first for separator in ",;|\t"):
+        raise UserError(
+            f"{key}: {path} cannot be split into columns: check that every row has as many fields as the header, "
+            f"{first[:60]!r}"
+        )
 
 
 def present_columns(table: ir.Table) -> set[str]:
@@ -119,7 +130,9 @@ def context_columns(wanted: list[str] | None, present: set[str], path: str) -> l
             raise UserError(f"data.context: column {column!r} is missing or empty in {path}")
         if column in {s.TIMESTAMP, s.EVENT, *s.IDS, *s.PROPERTIES}:
             raise UserError(f"data.context: {column!r} is not known before the first click; choose another column")
-    return list(wanted)
+        if column in s.RESERVED:
+            raise UserError(f"data.context: {column!r} is a name shopkeeper uses itself; rename the column in {path}")
+    return list(dict.fromkeys(wanted))
 
 
 def canonical_events(raw: ir.Table, present: set[str], context: list[str], path: str) -> ir.Table:
@@ -171,7 +184,8 @@ def parse_time(text: ir.StringValue) -> ir.Value:
     sign = ibis.ifelse(text.re_extract(offset, 1) == "-", -1, 1)
     hours = text.re_extract(offset, 2).nullif("").cast("int64").fill_null(0)
     minutes = text.re_extract(offset, 3).nullif("").cast("int64").fill_null(0)
-    wall = text.try_cast("timestamp(6)")
+    # the engine also reads words such as "infinity" as times
+    wall = ibis.ifelse(text.re_search(r"^\s*\d"), text.try_cast("timestamp(6)"), ibis.null("timestamp(6)"))
     return wall - (sign * (hours * 60 + minutes)).as_interval("m")
 
 
@@ -187,9 +201,10 @@ def as_id(column: ir.Column, path: str) -> ir.Value:
     if kind.is_integer():
         return column.cast("string")
     if kind.is_floating():
-        fractions = int((column != column.floor()).fill_null(False).sum().execute() or 0)
+        number = column.nullif(float("nan"))
+        fractions = int((number != number.floor()).fill_null(False).sum().execute() or 0)
         if not fractions:
-            return column.cast("int64").cast("string")
+            return number.cast("int64").cast("string")
     raise UserError(f"{path}: column {column.get_name()!r} is {kind}; ids must be text or whole numbers")
 
 
@@ -238,6 +253,9 @@ def read_side(con: Backend, path: str | None, key: str, id_column: str) -> ir.Ta
     for name in raw.columns:
         if name != id_column:
             columns[name] = as_number(raw[name], path) if name == s.PRICE else raw[name].cast("string").nullif("")
+    for name in columns:
+        if name in s.RESERVED:
+            raise UserError(f"{key}: column {name!r} is a name shopkeeper uses itself; rename it in {path}")
     table = raw.select(**columns)
     check_unique(table, path, id_column)
     return table
@@ -262,7 +280,7 @@ def relabel_users(users: ir.Table, relabel: Mapping[str, Mapping[str, str]]) -> 
         if column not in users.columns:
             raise UserError(f"data.relabel: users have no column {column!r}")
     changed = {
-        c: users[c].cases(*((old, new) for old, new in labels.items()), else_=ibis.null("string"))
+        c: users[c].cases(*labels.items(), else_=ibis.null("string")) if labels else ibis.null("string")
         for c, labels in relabel.items()
     }
     return users.mutate(**changed) if changed else users

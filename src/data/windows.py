@@ -32,23 +32,29 @@ def train_window(prepared: Prepared, *, refit: bool = False) -> Window:
 def stranger_window(prepared: Prepared, split: int) -> Window:
     """Strangers of VAL or TEST: visitors first seen in the split, and those held out for it.
 
-    A held-out user's history starts with the first session of the split; what came before is not visible.
+    A held-out user's history starts with the first session of the split; what came before is not visible. Who is
+    held out for test is no stranger of validation, even when first seen there: nobody is a stranger twice.
 
     Raises:
         UserError: when the split has no strangers.
     """
-    offsets = prepared.visitors["row_offsets"]
-    end = rows_before(prepared, split_end(prepared, split))
-    new = (prepared.visitors["held_out"] == s.TRAIN) & (first_split(prepared) == split)
-    held_out = prepared.visitors["held_out"] == split
-    start = np.where(held_out, first_row_of(prepared, split), offsets[:-1])
-    window = Window(np.arange(len(offsets) - 1), start, end).only((new | held_out) & (end > start))
+    window = strangers(prepared, split)
     if not len(window):
         raise UserError(
             f"the {s.SPLITS[split]} split has no strangers with events: choose a larger window or hold out users "
             "(data.split.holdout_share) and prepare again"
         )
     return window
+
+
+def strangers(prepared: Prepared, split: int) -> Window:
+    """`stranger_window`, possibly of nobody."""
+    offsets, hold_out = prepared.visitors["row_offsets"], np.asarray(prepared.visitors["held_out"])
+    end = rows_before(prepared, split_end(prepared, split))
+    new = (hold_out < split) & (first_split(prepared) == split)
+    held_out = hold_out == split
+    start = np.where(held_out, first_row_of(prepared, split), offsets[:-1])
+    return Window(np.arange(len(offsets) - 1), start, end).only((new | held_out) & (end > start))
 
 
 def known_window(prepared: Prepared, split: int) -> Window:
@@ -87,13 +93,19 @@ def first_split(prepared: Prepared) -> npt.NDArray[np.int8]:
 
 def set_aside(prepared: Prepared) -> dict[str, int]:
     """Events that evaluation leaves out, by reason (a refit uses them): nobody is dropped silently."""
-    row_held = np.asarray(prepared.visitors["held_out"])[prepared.rows["visitor"]]
+    offsets, hold_out = prepared.visitors["row_offsets"], np.asarray(prepared.visitors["held_out"])
     time, split = np.asarray(prepared.rows["time"]), prepared.row_split
     by_time = np.where(
         time < prepared.cut("val_start"), s.TRAIN, np.where(time < prepared.cut("test_start"), s.VAL, s.TEST)
     )
+    start, end = np.array(offsets[1:]), np.array(offsets[1:])  # a held-out user without a window: all is before it
+    for window in (strangers(prepared, s.VAL), strangers(prepared, s.TEST)):
+        start[window.visitor], end[window.visitor] = window.start, window.end
+    held = hold_out != s.TRAIN
     return {
-        "event of a held-out user before its split": int(((row_held > 0) & (split < row_held)).sum()),
-        "event of a held-out user after its split": int(((row_held > 0) & (split > row_held)).sum()),
-        "event after the cut its session straddles": int(((row_held == 0) & (by_time > split)).sum()),
+        "event of a held-out user before its split": int((start - offsets[:-1])[held].sum()),
+        "event of a held-out user after its split": int((offsets[1:] - end)[held].sum()),
+        "event after the cut its session straddles": int(
+            ((hold_out[prepared.rows["visitor"]] == s.TRAIN) & (by_time > split)).sum()
+        ),
     }

@@ -113,3 +113,23 @@ def test_a_copy_reads_the_same(clicks: Prepared, tmp_path: Path) -> None:
 
     assert copy.content_hash == clicks.content_hash == json.loads((clicks.path / MANIFEST).read_text())["content_hash"]
     assert all(np.array_equal(copy.rows[name], clicks.rows[name], equal_nan=True) for name in clicks.rows)
+
+
+@pytest.mark.parametrize("name", ["rows/item.npy", "sessions/split.npy", "visitors/held_out.npy", "items.parquet"])
+def test_a_missing_file_is_named(clicks: Prepared, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(clicks.path, copy)
+    (copy / name).unlink()
+
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        Prepared.read(copy)
+
+
+def test_a_file_cut_short_is_refused(clicks: Prepared, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(clicks.path, copy)
+    file = copy / "rows" / "item.npy"
+    file.write_bytes(file.read_bytes()[:-8])
+
+    with pytest.raises(UserError, match="is damaged"):
+        Prepared.read(copy)

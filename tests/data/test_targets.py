@@ -138,3 +138,19 @@ def test_a_log_without_orders_or_items_supports_nothing_and_has_no_targets(prepa
     targets = Targets(prepared)
     assert lists(targets.next_purchase(moments(0, [0, 1], 3))) == [[], []]
     assert lists(targets.next_item(moments(0, [0, 1], 3))) == [[], []]
+
+
+def test_orders_that_begin_with_the_same_row_time_keep_the_order_of_their_rows(prepare_log: PrepareLog) -> None:
+    # the log lists order oA's later line first; ann buys milk (oB), then tea and bread (oA)
+    prepared = prepare_log("""
+        03T10:05 ann a1 purchase  bread oA
+        02T10:00 zed z1 view_item bread -
+        03T10:00 ann a1 purchase  milk  oB
+        03T10:00 ann a1 purchase  tea   oA
+        12T10:00 bob b1 view_item milk  -
+        31T00:00 cid c1 view_item milk  -
+    """)
+    names = ["", *prepared.item_ids()]
+    found = lists(Targets(prepared).of(s.TASK_PURCHASE, moments(0, [0, 1], 3)))
+
+    assert [sorted(names[item] for item in row) for row in found] == [["milk"], ["bread", "tea"]]
