@@ -66,7 +66,7 @@ def make_log(*, orders_only: bool, users: int = 150, seed: int = 5) -> pd.DataFr
             "item_id": [f"item {i}" for i in item],
             "user_id": [f"user {u}" for u in user[session]],
             "session_id": [f"visit {n}" for n in session],
-            "order_id": np.where(bought, [f"order {n}" for n in session], None),
+            "order_id": [f"order {n}" if paid else None for n, paid in zip(session, bought, strict=True)],
             "channel": np.where(session % 3 == 0, "app", "web"),
         }
     )

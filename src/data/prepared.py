@@ -134,7 +134,8 @@ class Prepared:
     @cached_property
     def row_split(self) -> npt.NDArray[np.int8]:
         """Split of each row's session (rows,)."""
-        return np.asarray(self.sessions["split"])[self.rows["session"]]
+        split: npt.NDArray[np.int8] = np.asarray(self.sessions["split"])[self.rows["session"]]
+        return split
 
     def context(self, kind: Mapping[str, np.ndarray], at: npt.ArrayLike) -> IntArray:
         """Context codes of `rows` or `sessions` at the given positions (n, C)."""
@@ -183,4 +184,5 @@ def ragged_ranges(start: npt.ArrayLike, end: npt.ArrayLike) -> IntArray:
     if not sizes.sum():
         return np.empty(0, np.int64)
     shift = np.repeat(first - np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes)
-    return np.arange(sizes.sum(), dtype=np.int64) + shift
+    ranges: IntArray = np.arange(sizes.sum(), dtype=np.int64) + shift
+    return ranges

@@ -168,13 +168,13 @@ def as_timestamp(column: ir.Column, path: str) -> ir.Value:
     raise UserError(f"{path}: column {column.get_name()!r} is {kind}; give timestamps or ISO 8601 text")
 
 
-@ibis.udf.scalar.builtin
+@ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]  # ibis ships no types
 def epoch_us(time: dt.Timestamp(timezone="UTC")) -> int:  # type: ignore[valid-type, empty-body]  # the engine's own
     """Microseconds since 1970 of an instant."""
 
 
-@ibis.udf.scalar.builtin
-def make_timestamp(microseconds: int) -> dt.timestamp:  # type: ignore[valid-type, empty-body]  # the engine's own
+@ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]  # ibis ships no types
+def make_timestamp(microseconds: int) -> dt.timestamp:  # the engine's own
     """The UTC wall time of an instant."""
 
 

@@ -44,7 +44,7 @@ def clustered_intervals(
         raise ValueError("values hold NaN")
     _, cluster = np.unique(visitor, return_inverse=True)
     sizes = np.bincount(cluster).astype(np.float64)
-    sums = np.stack([np.bincount(cluster, column) for column in values.T], axis=1)
+    sums = np.stack([np.bincount(cluster, column) for column in values.T], axis=1, dtype=np.float64)
     means = resampled_means(sums, sizes, resamples=resamples, seed=seed)
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)

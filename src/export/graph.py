@@ -27,14 +27,14 @@ class Answer(nn.Module):
         context: Tensor,
         time: Tensor,
         length: Tensor,
-        count: Tensor,
+        times: Tensor,
         bought: Tensor,
         steps_ago: Tensor,
         seconds_ago: Tensor,
         last_event: Tensor,
         steps: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        seen = Seen(count, bought, steps_ago, seconds_ago, last_event, steps)
+        seen = Seen(times, bought, steps_ago, seconds_ago, last_event, steps)
         return self.model.answer(vectors, event, context, time, length, seen)
 
 
@@ -49,7 +49,7 @@ def write_graph(model: SASRec, path: Path) -> None:
         "context": torch.zeros(batch, tokens, context, dtype=torch.int64),
         "time": torch.arange(batch * tokens).view(batch, tokens) * 3600,
         "length": torch.tensor([tokens, 4, 1]),
-        "count": torch.ones(batch, slots),
+        "times": torch.ones(batch, slots),
         "bought": torch.ones(batch, slots),
         "steps_ago": torch.ones(batch, slots),
         "seconds_ago": torch.ones(batch, slots),

@@ -29,7 +29,7 @@ GAP_BUCKETS = 31
 class Seen(NamedTuple):
     """What a history says of each of its distinct items at a position, (..., U) each."""
 
-    count: Tensor  # float, entries so far
+    times: Tensor  # float, entries so far
     bought: Tensor  # float, purchases among them
     steps_ago: Tensor  # float, steps since the latest
     seconds_ago: Tensor  # float
@@ -50,14 +50,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop(self.attention(self.norm_attention(x)))
-        return x + self.drop(self.mlp(self.norm_mlp(x)))
+        out: Tensor = x + self.drop(self.mlp(self.norm_mlp(x)))
+        return out
 
     def attention(self, x: Tensor) -> Tensor:
         batch, tokens, dim = x.shape
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)  # (B, heads, T, D/heads)
-        return self.out(mixed.transpose(1, 2).reshape(batch, tokens, dim))
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, dim))
+        return out
 
 
 class SASRec(SessionModel):
@@ -166,7 +168,8 @@ class SASRec(SessionModel):
         hidden = self.drop(tokens)
         for block in self.blocks:
             hidden = block(hidden)
-        return self.norm(hidden)
+        normed: Tensor = self.norm(hidden)
+        return normed
 
     def moment(self, time: Tensor) -> Tensor:
         """Embedding of hour, weekday and time since the step before (B, T, D); unknown where time is -1."""
@@ -178,27 +181,30 @@ class SASRec(SessionModel):
         gap = (elapsed[:, :, None] >= self.gap_borders).sum(dim=-1)
         first = torch.arange(time.shape[1]) == 0
         gap = torch.where(first, GAP_BUCKETS + 1, gap)
-        return self.hour(hour) + self.weekday(weekday) + self.gap(gap)
+        moment: Tensor = self.hour(hour) + self.weekday(weekday) + self.gap(gap)
+        return moment
 
     def queries(self, hidden: Tensor) -> Tensor:
         """A query per task (..., H, D), to be multiplied with unit item vectors."""
-        return self.head(hidden).view(*hidden.shape[:-1], len(self.tasks), hidden.shape[-1])
+        queries: Tensor = self.head(hidden).view(*hidden.shape[:-1], len(self.tasks), hidden.shape[-1])
+        return queries
 
     def bonus(self, gate: Tensor, seen: Seen) -> Tensor:
         """Raise of each seen item's score per task (..., H), without the item's own term `repeat_item`."""
         numbers = torch.stack(
             [
-                torch.log1p(seen.count),
+                torch.log1p(seen.times),
                 torch.log1p(seen.bought),
                 torch.log1p(seen.steps_ago),
                 torch.log1p(seen.seconds_ago / 3600.0),
                 torch.log1p(seen.steps),
-                seen.count / seen.steps.clamp(min=1.0),
+                seen.times / seen.steps.clamp(min=1.0),
             ],
             dim=-1,
         )
         features = torch.cat([numbers, self.repeat_event(seen.last_event)], dim=-1)
-        return self.repeat(features) + gate
+        raised: Tensor = self.repeat(features) + gate
+        return raised
 
     def observe(self, batch: Batch) -> Seen:
         """Counts and recencies of each distinct item after every token (B, T, U)."""
@@ -213,7 +219,7 @@ class SASRec(SessionModel):
         last = torch.where(entries > 0, position, 0).cummax(dim=1).values  # (B, T, U), 0 = not yet
         at = batch.time[:, :, None].expand(shape).gather(1, last)
         return Seen(
-            count=entries.cumsum(dim=1),
+            times=entries.cumsum(dim=1),
             bought=purchases.cumsum(dim=1),
             steps_ago=(position - last).float(),
             seconds_ago=(batch.time[:, :, None] - at).clamp(min=0).float(),
@@ -233,7 +239,7 @@ class SASRec(SessionModel):
         hidden = self.encode(self.pool(batch, table), batch.event, *self.drop_context(batch))
         query = self.queries(hidden)
         seen = self.observe(batch)
-        mask = seen.count > 0
+        mask = seen.times > 0
         bonus = self.bonus_where(mask, hidden, seen) + self.repeat_item(batch.seen)[:, None]
         return [
             self.task_loss(h, targets, query[:, :, h], bonus[..., h], mask, batch.seen, table, num_negatives, positions)
@@ -293,7 +299,7 @@ class SASRec(SessionModel):
         query, bonus = self.answer(vectors, batch.event, batch.context, batch.time, batch.length, at_end)
         bonus = bonus + self.repeat_item(batch.seen).transpose(1, 2)
         scores = query @ table[1:].T + self.bias()
-        return add_to_seen(scores, batch.seen, torch.where(at_end.count[:, None] > 0, bonus, 0.0))
+        return add_to_seen(scores, batch.seen, torch.where(at_end.times[:, None] > 0, bonus, 0.0))
 
     def answer(
         self, vectors: Tensor, event: Tensor, context: Tensor, time: Tensor, length: Tensor, seen: Seen

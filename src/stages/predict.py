@@ -146,7 +146,8 @@ def to_histories(predictor: "Predictor", table: pa.Table, offsets: np.ndarray) -
 def codes(table: pa.Table, column: str, values: list[str]) -> np.ndarray:
     """Position from one of each value in `values`, 0 where it is null or not there (R,)."""
     found = pc.index_in(table.column(column), value_set=pa.array(values, pa.string()))
-    return pc.fill_null(pc.add(found.cast(pa.int64()), 1), 0).to_numpy()
+    position: np.ndarray = pc.fill_null(pc.add(found.cast(pa.int64()), 1), 0).to_numpy()
+    return position
 
 
 def answer(

@@ -9,7 +9,7 @@ from shopkeeper.evaluate.ranks import MISS, rank_targets
 def ranks(scores: list[list[float]], targets: list[list[int]]) -> list[int]:
     offsets = np.cumsum([0, *map(len, targets)])
     items = np.array([item for row in targets for item in row], np.int64)
-    return rank_targets(np.array(scores, np.float32), offsets, items).tolist()
+    return [int(rank) for rank in rank_targets(np.array(scores, np.float32), offsets, items)]
 
 
 def test_rank_is_one_plus_the_number_of_items_above() -> None:

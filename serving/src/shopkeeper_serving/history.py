@@ -4,6 +4,7 @@ A history is one context token (position 0) and then a token per step. Where the
 purchases of one trip; elsewhere it is one event. B histories, R rows, T tokens, C context columns, U distinct items.
 """
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from shopkeeper_serving.bundle import Bundle
 from shopkeeper_serving.schemas import Event
 
 SESSION_START = "session_start"
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 ENTRY_EVENT = 1
 """Event code of `session_start`, the token a history opens with."""
 
@@ -84,20 +86,14 @@ class Reader:
         return codes
 
 
-def to_microseconds(timestamp: object) -> int:
+def to_microseconds(timestamp: dt.datetime | int | None) -> int:
     """Microseconds since 1970 of a datetime (naive means UTC), or of epoch milliseconds; -1 for None."""
     if timestamp is None:
         return -1
     if isinstance(timestamp, int):
         return timestamp * 1000
-    return int(np.datetime64(as_utc(timestamp), "us").astype(np.int64))
-
-
-def as_utc(moment: object) -> object:
-    import datetime as dt
-
-    assert isinstance(moment, dt.datetime)
-    return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    aware = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=dt.UTC)
+    return (aware - EPOCH) // dt.timedelta(microseconds=1)
 
 
 def to_inputs(histories: Histories, *, order_only: bool, gap_seconds: float, max_len: int) -> Inputs:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -151,8 +151,8 @@ class Predictor:
 
 def nothing_known(inputs: Inputs) -> npt.NDArray[np.bool_]:
     """Histories with no known item and no known context (B,): answered from the priors."""
-    has_context = inputs.context.any(axis=(1, 2))
-    return ~(has_context | (inputs.seen > 0).any(axis=1))
+    has_context = (inputs.context > 0).any(axis=(1, 2))
+    return np.asarray(~(has_context | (inputs.seen > 0).any(axis=1)), bool)
 
 
 def top_k(scores: FloatArray, k: int) -> Ranked:
@@ -186,10 +186,8 @@ def cold_starts(histories: Histories, inputs: Inputs) -> list[ColdStart]:
     missing = (inputs.context[:, 0] == 0).sum(axis=1)
     answers = []
     for i in range(count):
-        empty = histories.offsets[i] == histories.offsets[i + 1]
-        reason = "empty_history" if empty else "unknown_history" if nothing[i] else None
-        if reason is None and not known[i]:
-            reason = "context_only"
+        empty = bool(histories.offsets[i] == histories.offsets[i + 1])
+        reason = why_cold(empty=empty, nothing=bool(nothing[i]), items=int(known[i]))
         answers.append(
             ColdStart(
                 used=reason is not None,
@@ -200,3 +198,14 @@ def cold_starts(histories: Histories, inputs: Inputs) -> list[ColdStart]:
             )
         )
     return answers
+
+
+def why_cold(
+    *, empty: bool, nothing: bool, items: int
+) -> Literal["empty_history", "unknown_history", "context_only"] | None:
+    """The kind of cold start; None where an item is known."""
+    if empty:
+        return "empty_history"
+    if nothing:
+        return "unknown_history"
+    return None if items else "context_only"

@@ -1,5 +1,6 @@
 """Scores of the whole catalogue for histories, one class per model family; NumPy and one ONNX graph."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -20,9 +21,13 @@ class Scorer(Protocol):
 
 def make_scorer(bundle: Bundle) -> Scorer:
     """The scorer of the bundle's model family."""
-    families = {"sasrec": EncoderScorer, "popularity": PriorScorer, "repeat": RepeatScorer, "item_knn": NeighbourScorer}
-    scorer: Scorer = families[bundle.manifest.family](bundle)
-    return scorer
+    families: dict[str, Callable[[Bundle], Scorer]] = {
+        "sasrec": EncoderScorer,
+        "popularity": PriorScorer,
+        "repeat": RepeatScorer,
+        "item_knn": NeighbourScorer,
+    }
+    return families[bundle.manifest.family](bundle)
 
 
 def history_weights(inputs: Inputs, decay: float) -> tuple[npt.NDArray[np.int64], FloatArray]:
@@ -54,7 +59,7 @@ class RepeatScorer:
         scores = np.repeat(self.prior[None], len(inputs.event), axis=0)
         owner, weight = history_weights(inputs, self.decay)
         for h in range(scores.shape[1]):
-            np.add.at(scores, (owner, h, inputs.bag_item - 1), weight)
+            np.add.at(scores[:, h], (owner, inputs.bag_item - 1), weight)
         return scores
 
 
@@ -130,7 +135,7 @@ class EncoderScorer:
         rows = np.arange(count)[:, None]
         seconds = np.maximum(inputs.time[rows, end] - inputs.time[rows, last], 0)
         return {
-            "count": np.bincount(place, minlength=count * slots).reshape(count, slots).astype(np.float32),
+            "times": np.bincount(place, minlength=count * slots).reshape(count, slots).astype(np.float32),
             "bought": np.bincount(place, bought, minlength=count * slots).reshape(count, slots).astype(np.float32),
             "steps_ago": (end - last).astype(np.float32),
             "seconds_ago": seconds.astype(np.float32),
