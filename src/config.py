@@ -217,6 +217,7 @@ class DemoConfig:
 
     data: str
     output: str
+    prepare: list[str]
     models: dict[str, list[str]]
     evaluate: list[str]
     request_steps: int

@@ -40,7 +40,7 @@ class Answer(nn.Module):
 
 def write_graph(model: SASRec, path: Path) -> None:
     """Export with dynamic batch, length and number of seen items; one file, standard operators, opset 20."""
-    batch, tokens, slots = 3, 17, 5  # never 1: the exporter would take it for a constant
+    batch, tokens, slots = 3, min(17, model.max_len + 1), 5  # never 1: the exporter would take it for a constant
     dim, context = model.item.embedding_dim, len(model.vocabulary.context)
     steps = torch.full((batch, slots), float(tokens - 1))
     example: dict[str, Tensor] = {
@@ -48,7 +48,7 @@ def write_graph(model: SASRec, path: Path) -> None:
         "event": torch.ones(batch, tokens, dtype=torch.int64),
         "context": torch.zeros(batch, tokens, context, dtype=torch.int64),
         "time": torch.arange(batch * tokens).view(batch, tokens) * 3600,
-        "length": torch.tensor([tokens, 4, 1]),
+        "length": torch.tensor([tokens, 2, 1]),
         "times": torch.ones(batch, slots),
         "bought": torch.ones(batch, slots),
         "steps_ago": torch.ones(batch, slots),
@@ -60,9 +60,9 @@ def write_graph(model: SASRec, path: Path) -> None:
         # positions bound the tokens: a longer history never reaches the graph
         many, long = torch.export.Dim("batch", min=1), torch.export.Dim("tokens", min=1, max=model.max_len + 1)
         wide = torch.export.Dim("slots", min=1)
+        by_token, whole = {"vectors", "event", "context", "time"}, {"length"}
         shapes = {
-            name: {0: many} | ({1: long} if value.shape[1:2] == (tokens,) else {1: wide} if value.ndim > 1 else {})
-            for name, value in example.items()
+            name: {0: many} if name in whole else {0: many, 1: long if name in by_token else wide} for name in example
         }
         program = torch.onnx.export(
             Answer(model).eval(),

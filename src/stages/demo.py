@@ -33,7 +33,8 @@ def run(config: DemoConfig) -> None:
     output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     title("1/5 prepare")
-    prepare.run(composed("prepare", PrepareConfig, [f"data={config.data}", f"output={output / 'prepared'}"]))
+    asked = [f"data={config.data}", f"output={output / 'prepared'}", *config.prepare]
+    prepare.run(composed("prepare", PrepareConfig, asked))
     prepared = Prepared.read(output / "prepared")
     title("2/5 train")
     runs = [trained(name, overrides, prepared, output) for name, overrides in config.models.items()]

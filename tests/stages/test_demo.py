@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_module
+
+from shopkeeper.config import DemoConfig
+from shopkeeper.stages import demo
+
+SASREC = [
+    "model.embed_dim=8",
+    "model.num_layers=1",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "trainer.enable_progress_bar=false",
+]
+
+
+@pytest.fixture
+def config(logs: dict[str, Path], tmp_path: Path) -> DemoConfig:
+    return DemoConfig(
+        data="events",
+        output=str(tmp_path / "demo"),
+        prepare=[f"data.events={logs['clicks']}", "data.split.val_share=0.25", "data.split.test_share=0.25"],
+        models={"popularity": [], "sasrec": SASREC},
+        evaluate=["protocol.resamples=20"],
+        request_steps=2,
+    )
+
+
+def run(config: DemoConfig, capsys: pytest.CaptureFixture[str]) -> str:
+    with initialize_config_module("shopkeeper.configs", version_base="1.3"):
+        demo.run(config)
+    return capsys.readouterr().out
+
+
+def test_it_ends_with_a_served_answer_and_reuses_everything_the_second_time(
+    config: DemoConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, again = run(config, capsys), run(config, capsys)
+
+    for output in (first, again):
+        assert "  purchase 1. item " in output
+        assert "sasrec" in output[output.index("ndcg@20 of test strangers") :]
+        assert output.splitlines()[-1] == f"bundle: {Path(config.output) / 'bundle'}"
+    assert "reusing" not in first
+    assert again.count("reusing") == 5  # the dataset, two runs, the report and the bundle
+
+
+def test_a_damaged_bundle_is_made_anew(config: DemoConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    run(config, capsys)
+    (Path(config.output) / "bundle" / "vocabulary.json").write_text("{}")
+
+    again = run(config, capsys)
+
+    assert again.count("reusing") == 4
+    assert "  purchase 1. item " in again
+
+
+def test_a_changed_setting_trains_anew(config: DemoConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    run(config, capsys)
+    config.models["sasrec"] = [*SASREC, "seed=2"]
+
+    again = run(config, capsys)
+
+    assert "reusing run" in again
+    assert again.count(": popularity, same data and config") == 1
+    assert ": sasrec, same data and config" not in again

@@ -1,0 +1,91 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shopkeeper.config import EvaluateConfig, TrainConfig, UserError
+from shopkeeper.stages import evaluate
+from shopkeeper.train.fit import train
+
+Flows = dict[str, Any]
+Compose = Callable[..., Any]
+
+
+def asked(compose: Compose, flow: Any, *overrides: str) -> EvaluateConfig:
+    config: EvaluateConfig = compose(
+        "evaluate", EvaluateConfig, f"prepared={flow.prepared.path}", *flow.store, *overrides
+    )
+    return config
+
+
+@pytest.mark.parametrize("shop", ["clicks", "orders"])
+def test_every_model_is_judged_on_the_same_strangers(flows: Flows, shop: str) -> None:
+    metrics = json.loads((flows[shop].report / "metrics.json").read_text())
+    tasks = {"clicks": {"purchase", "next"}, "orders": {"purchase"}}[shop]
+
+    assert set(metrics["tasks"]) == tasks
+    for task in tasks:
+        rows = [r for r in metrics["tasks"][task]["rows"] if r["slice"] == "k>=1"]
+        assert {r["model"] for r in rows} == {"sasrec", "popularity", "repeat", "item_knn"}
+        assert len({(r["examples"], r["visitors"]) for r in rows}) == 1
+        assert all(0 <= v["low"] <= v["mean"] <= v["high"] <= 1 for r in rows for v in r["metrics"].values())
+
+
+def test_the_facts_let_one_repeat_it(flows: Flows) -> None:
+    facts = json.loads((flows["clicks"].report / "metrics.json").read_text())["facts"]
+
+    assert facts["run"] == flows["clicks"].runs["sasrec"].run_id
+    assert facts["dataset"] == flows["clicks"].prepared.content_hash
+    assert facts["command"].startswith("shopkeeper evaluate prepared=")
+
+
+def test_a_repetition_gives_the_same_numbers(flows: Flows, compose: Compose, tmp_path: Path) -> None:
+    flow = flows["clicks"]
+    run = f"run={flow.runs['sasrec'].run_id}"
+    evaluate.run(asked(compose, flow, run, f"output={tmp_path}", "protocol.resamples=50"))
+
+    first, again = (json.loads((f / "metrics.json").read_text()) for f in (flow.report, tmp_path))
+    assert first["tasks"] == again["tasks"]
+
+
+def test_a_report_is_current_for_its_run_and_protocol_alone(flows: Flows, compose: Compose) -> None:
+    flow = flows["clicks"]
+    config = asked(compose, flow, "output=x", "protocol.resamples=50")
+
+    assert evaluate.is_current(flow.report, config, flow.runs["sasrec"])
+    assert not evaluate.is_current(flow.report, config, flow.runs["popularity"])
+    other = replace(config, protocol=replace(config.protocol, cutoff=10))
+    assert not evaluate.is_current(flow.report, other, flow.runs["sasrec"])
+    assert not evaluate.is_current(flow.bundle, config, flow.runs["sasrec"])
+
+
+def test_a_refit_has_seen_the_test_split_and_is_refused(flows: Flows, compose: Compose, tmp_path: Path) -> None:
+    flow = flows["orders"]
+    overrides = [f"prepared={flow.prepared.path}", *flow.store, f"refit={flow.runs['popularity'].run_id}"]
+    refit = train(compose("train", TrainConfig, *overrides), say=lambda text: None)
+
+    with pytest.raises(UserError, match="is a refit: it has seen the test split"):
+        evaluate.run(asked(compose, flow, f"run={refit.run_id}", f"output={tmp_path}"))
+
+
+def test_a_run_of_another_dataset_is_refused(flows: Flows, compose: Compose, tmp_path: Path) -> None:
+    run = f"run={flows['orders'].runs['sasrec'].run_id}"
+    config = compose(
+        "evaluate",
+        EvaluateConfig,
+        f"prepared={flows['clicks'].prepared.path}",
+        *flows["orders"].store,
+        run,
+        f"output={tmp_path}",
+    )
+
+    with pytest.raises(UserError, match="was trained on another prepared dataset"):
+        evaluate.run(config)
+
+
+def test_an_unknown_baseline_is_refused(flows: Flows, compose: Compose, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no model 'oracle'"):
+        evaluate.run(asked(compose, flows["clicks"], "baselines=[oracle]", f"output={tmp_path}"))
