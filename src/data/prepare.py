@@ -4,15 +4,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
-import pyarrow as pa
 from ibis import _
 from ibis.backends.duckdb import Backend
 
@@ -30,7 +28,7 @@ from shopkeeper.data.sessions import (
     with_sessions,
     with_visitors,
 )
-from shopkeeper.data.sources import Source, read_source, relabel_users
+from shopkeeper.data.sources import Source, read_source, reading, relabel_users
 from shopkeeper.data.split import HELD_OUT, Cuts, as_time, find_cuts, new_share, split_of, with_holdout
 from shopkeeper.data.writer import content_hash, write_columns, write_offsets
 
@@ -47,37 +45,31 @@ def prepare(config: PrepareConfig, *, say: Say = print) -> Prepared:
     with_lock_free(output, partial)
     con = connect(config, partial)
     try:
-        source = read_source(con, config.data)
-        if source.users is not None:
-            source.users = relabel_users(source.users, config.data.relabel)
-        key = source_key(config, source)
-        if reusable(output, key):
-            say(f"reusing {output}: same log, same config")
-            return Prepared.read(output)
-        say(f"preparing {config.data.source}: {source.rows:,} rows")
-        with readable(source):
-            manifest = build(con, source, config, partial, say) | {"source_key": key}
-        con.disconnect()
-        for leftover in partial.glob("work.duckdb*"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
-        replace_folder(partial, output)
-        return Prepared.read(output)
+        with reading(config.data.events, config.data.items, config.data.users):
+            return make(con, config, output, partial, say)
     finally:
         con.disconnect()
         shutil.rmtree(partial, ignore_errors=True)
 
 
-@contextmanager
-def readable(source: Source) -> Iterator[None]:
-    """What the engine finds wrong while it reads (a damaged page, a disk that is full) in one line with the files."""
-    import duckdb
-
-    try:
-        yield
-    except (duckdb.Error, pa.ArrowInvalid) as error:
-        names = ", ".join(map(str, source.files)) or "the log"
-        raise UserError(f"{names}: cannot be prepared: {str(error).splitlines()[0]}") from error
+def make(con: Backend, config: PrepareConfig, output: Path, partial: Path, say: Say) -> Prepared:
+    """Reuse what is at `output`, or build in `partial` and move it there."""
+    source = read_source(con, config.data)
+    if source.users is not None:
+        source.users = relabel_users(source.users, config.data.relabel)
+    key = source_key(config, source)
+    found = reusable(output, key)
+    if found is not None:
+        say(f"reusing {output}: same log, same config")
+        return found
+    say(f"preparing {config.data.source}: {source.rows:,} rows")
+    manifest = build(con, source, config, partial, say) | {"source_key": key}
+    con.disconnect()
+    for leftover in partial.glob("work.duckdb*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+    replace_folder(partial, output)
+    return Prepared.read(output)
 
 
 def with_lock_free(output: Path, partial: Path) -> None:
@@ -105,9 +97,13 @@ def source_key(config: PrepareConfig, source: Source) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def reusable(output: Path, key: str) -> bool:
-    manifest = output / MANIFEST
-    return manifest.exists() and json.loads(manifest.read_text()).get("source_key") == key
+def reusable(output: Path, key: str) -> Prepared | None:
+    """What was prepared from the same log with the same config before, if it is whole."""
+    try:
+        prepared = Prepared.read(output)
+    except UserError:
+        return None
+    return prepared if prepared.manifest.get("source_key") == key else None
 
 
 def replace_folder(new: Path, place: Path) -> None:

@@ -1,6 +1,7 @@
 """Read raw logs into tables with the names and types of the event table; every dropped row is counted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +75,19 @@ def read_events(con: Backend, config: DataConfig) -> Source:
         if unused:
             source.notes.append(f"{config.items}: columns not used: {', '.join(unused)}")
     return source
+
+
+@contextmanager
+def reading(*files: str | None) -> Iterator[None]:
+    """What the engine finds wrong while it reads (a damaged page, a full disk), in one line that names the files."""
+    import duckdb
+    import pyarrow as pa
+
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowInvalid) as error:
+        names = ", ".join(file for file in files if file) or "the log"
+        raise UserError(f"{names}: cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def open_table(con: Backend, path: str, key: str) -> ir.Table:

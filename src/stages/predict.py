@@ -14,7 +14,7 @@ from tqdm import tqdm
 from shopkeeper.config import PredictConfig, UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.sessions import microseconds
-from shopkeeper.data.sources import as_id, as_timestamp, open_table, present_columns
+from shopkeeper.data.sources import as_id, as_timestamp, open_table, present_columns, reading
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -39,13 +39,20 @@ SCORES_AT_ONCE = 6_000_000
 
 def run(config: PredictConfig) -> None:
     predictor = load(config.bundle)
-    con = ibis.duckdb.connect()
-    rows = read_rows(open_table(con, config.histories, "histories"), config.histories, predictor.manifest.context)
-    total = int(rows.count().execute())
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    partial = output / "items.parquet.partial"
-    histories = 0
+    with reading(config.histories):
+        histories, rows = predict(predictor, config, output / "items.parquet")
+    print(f"{histories:,} histories, {rows:,} rows, tasks: {', '.join(predictor.manifest.tasks)}")
+    print(f"predictions: {output}")
+
+
+def predict(predictor: "Predictor", config: PredictConfig, file: Path) -> tuple[int, int]:
+    """Answer every history into `file`, which appears whole or not at all; return how many and of how many rows."""
+    con = ibis.duckdb.connect()
+    rows = read_rows(open_table(con, config.histories, "histories"), config.histories, predictor.manifest.context)
+    total, histories = int(rows.count().execute()), 0
+    partial = file.with_name(f"{file.name}.partial")
     with pq.ParquetWriter(partial, ITEMS) as writer, tqdm(total=total, unit="row", desc="predict") as progress:
         for table in whole_histories(rows, config.rows_per_batch):
             names, offsets = history_offsets(table)
@@ -53,9 +60,8 @@ def run(config: PredictConfig) -> None:
                 writer.write_table(answers)
             histories += len(names)
             progress.update(table.num_rows)
-    partial.rename(output / "items.parquet")
-    print(f"{histories:,} histories, {total:,} rows, tasks: {', '.join(predictor.manifest.tasks)}")
-    print(f"predictions: {output}")
+    partial.rename(file)
+    return histories, total
 
 
 def load(path: str) -> "Predictor":

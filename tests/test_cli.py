@@ -1,0 +1,194 @@
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from shopkeeper import cli
+from shopkeeper.data.prepared import Prepared
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+    """Run the console command in an empty folder; return exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        from hydra.core.global_hydra import GlobalHydra
+
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["shopkeeper", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        output, errors = capsys.readouterr()
+        return code, output, errors
+
+    return run
+
+
+def one_line(errors: str) -> str:
+    """The last line, which must be the error; before it only progress."""
+    lines = [line for line in errors.replace("\r", "\n").splitlines() if line.strip()]
+    assert "Traceback" not in errors
+    assert sum(line.startswith("error: ") for line in lines) == 1
+    return lines[-1]
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['shopkeeper', '--help']\n"
+        "from shopkeeper.cli import main; main()\n"
+        "heavy = {'torch', 'hydra', 'omegaconf', 'mlflow', 'pandas', 'numpy', 'ibis'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert all(f"\n  {command}" in result.stdout for command in cli.COMMANDS)
+
+
+def test_without_arguments_it_helps(call: Call) -> None:
+    assert call() == call("--help")
+
+
+def test_an_unknown_command_is_refused(call: Call) -> None:
+    assert call("fly")[0::2] == (2, f"error: unknown command 'fly'; commands are: {', '.join(cli.COMMANDS)}\n")
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_shows_its_config_and_help(call: Call, command: str) -> None:
+    code, config, _ = call(command, "--cfg", "job")
+    assert code == 0
+    assert "hydra:" not in config
+    assert call(command, "--help")[1].startswith(f"shopkeeper {command}: ")
+
+
+def test_an_unknown_key_is_refused_by_name(call: Call) -> None:
+    code, _, errors = call("train", "prepared=p", "model.embed_dims=3")
+
+    assert code == 2
+    assert "model.embed_dims" in one_line(errors)
+
+
+def test_an_added_unknown_key_is_refused_by_name(call: Call) -> None:
+    code, _, errors = call("prepare", "output=o", "+data.holdout=3")
+
+    assert code == 2
+    assert "'holdout'" in one_line(errors)
+
+
+def test_an_unknown_option_of_a_group_is_refused(call: Call) -> None:
+    code, _, errors = call("train", "prepared=p", "model=oracle")
+
+    assert code == 2
+    assert "model/oracle" in one_line(errors)
+
+
+def test_a_missing_key_says_how_to_give_it(call: Call) -> None:
+    assert call("prepare")[0::2] == (
+        2,
+        "error: output is not set: give it on the command line as output=...\n",
+    )
+
+
+def test_a_wrong_type_names_the_key(call: Call) -> None:
+    code, _, errors = call("train", "prepared=p", "batches.max_len=long")
+
+    assert code == 2
+    assert "batches.max_len" in one_line(errors)
+
+
+def test_a_file_that_is_not_there_is_named(call: Call) -> None:
+    code, _, errors = call("prepare", "data=events", "data.events=gone.parquet", "output=o")
+
+    assert (code, one_line(errors)) == (2, "error: data.events: gone.parquet does not exist")
+
+
+def test_a_truncated_parquet_is_named(call: Call, logs: dict[str, Path], tmp_path: Path) -> None:
+    content = logs["clicks"].read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(content[: len(content) // 2])
+
+    code, _, errors = call("prepare", "data=events", "data.events=cut.parquet", "output=o")
+
+    assert code == 2
+    assert one_line(errors).startswith("error: data.events: cut.parquet cannot be read: ")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_damaged_page_is_one_line_too(call: Call, logs: dict[str, Path], tmp_path: Path) -> None:
+    content = bytearray(logs["clicks"].read_bytes())
+    content[4:200] = bytes(196)
+    (tmp_path / "bad.parquet").write_bytes(content)
+
+    code, _, errors = call("prepare", "data=events", "data.events=bad.parquet", "output=o")
+
+    assert code == 2
+    assert "bad.parquet" in one_line(errors)
+
+
+def test_an_empty_split_is_one_line(call: Call, logs: dict[str, Path]) -> None:
+    days = ["data.split.val_share=null", "data.split.test_share=null", "data.split.val_days=900"]
+    code, _, errors = call(
+        "prepare", "data=events", f"data.events={logs['clicks']}", "output=o", *days, "data.split.test_days=9"
+    )
+
+    assert code == 2
+    assert "leave a split empty: choose smaller validation and test windows" in one_line(errors)
+
+
+def test_a_log_too_small_for_strangers_is_one_line(call: Call, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"timestamp": pd.date_range("2026-01-01", periods=30), "event": "purchase", "user_id": "u"})
+    frame.assign(item_id="i").to_parquet(tmp_path / "small.parquet")
+    events = ["data=events", "data.events=small.parquet", "data.split.holdout_share=0"]
+
+    assert call("prepare", *events, "output=o")[0] == 0
+    code, _, errors = call("train", "prepared=o", "model=popularity")
+
+    assert code == 2
+    assert "the val split has no strangers with events" in one_line(errors)
+
+
+def test_no_run_to_choose_from_is_one_line(call: Call, shops: dict[str, Prepared]) -> None:
+    code, _, errors = call("evaluate", f"prepared={shops['clicks'].path}", "output=o")
+
+    assert code == 2
+    assert "no finished run on this prepared dataset in sqlite:///mlruns.db; train one first" in one_line(errors)
+
+
+def test_a_folder_of_something_else_is_no_dataset(call: Call, tmp_path: Path) -> None:
+    code, _, errors = call("train", f"prepared={tmp_path}")
+
+    assert code == 2
+    assert "is not a prepared dataset (no manifest.json); run: shopkeeper prepare" in one_line(errors)
+
+
+def test_a_full_disk_is_one_line(call: Call, shops: dict[str, Prepared], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "model.pt")
+
+    monkeypatch.setattr("shopkeeper.train.fit.save_model", full)
+    code, _, errors = call("train", f"prepared={shops['clicks'].path}", "model=popularity")
+
+    assert (code, one_line(errors)) == (2, "error: model.pt: No space left on device")
+
+
+def test_a_bug_keeps_its_trace(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shopkeeper.stages import doctor
+
+    monkeypatch.setattr(doctor, "run", lambda config: [][1])
+
+    with pytest.raises(IndexError):
+        call("doctor")
+
+
+def test_hydra_leaves_no_folders_behind(call: Call, tmp_path: Path) -> None:
+    call("doctor")
+
+    assert not [f.name for f in tmp_path.iterdir() if f.name in ("outputs", ".hydra", "multirun")]

@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from shopkeeper.config import OptimizerConfig
+from shopkeeper.data.batches import Vocabulary
+from shopkeeper.models.sasrec import SASRec
+from shopkeeper.train.module import TrainingModule
+
+
+@pytest.fixture
+def module() -> TrainingModule:
+    model = SASRec(
+        vocabulary=Vocabulary(num_items=5, num_events=2, context=(3,)),
+        tasks=["purchase"],
+        max_len=4,
+        embed_dim=4,
+        num_layers=1,
+        num_heads=1,
+        dropout=0.0,
+        scale=1.0,
+        half_life_days=1.0,
+        context_dropout=0.0,
+        purchase_code=2,
+    )
+    settings = OptimizerConfig(lr=0.01, weight_decay=0.1, warmup_steps=4, clip_norm=1.0)
+    return TrainingModule(model, weights=[1.0], num_negatives=10, optimizer=settings, seed=3)
+
+
+def test_the_rate_rises_over_the_warm_up_and_stays(module: TrainingModule) -> None:
+    configured = module.configure_optimizers()
+    assert isinstance(configured, dict)
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]  # type: ignore[index]
+    rates = []
+    for _ in range(6):
+        rates.append(optimizer.param_groups[0]["lr"])  # type: ignore[union-attr]
+        optimizer.step()  # type: ignore[call-arg, union-attr]
+        schedule.step()
+
+    assert rates == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
+
+
+def test_biases_and_norms_do_not_decay_and_nothing_is_left_out(module: TrainingModule) -> None:
+    configured = module.configure_optimizers()
+    assert isinstance(configured, dict)
+    decayed, plain = configured["optimizer"].param_groups  # type: ignore[union-attr]
+
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    assert all(p.ndim < 2 for p in plain["params"])
+    total = sum(p.numel() for p in module.model.parameters())
+    assert sum(p.numel() for p in decayed["params"] + plain["params"]) == total
+
+
+def test_an_epoch_draws_the_same_whatever_ran_before(module: TrainingModule) -> None:
+    module.on_train_epoch_start()
+    first = torch.rand(3)
+    torch.rand(100)
+    module.on_train_epoch_start()
+
+    assert torch.equal(torch.rand(3), first)
