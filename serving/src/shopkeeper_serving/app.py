@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -109,7 +109,8 @@ class Service:
                 self.running -= 1
                 self.metrics.in_flight.set(self.running)
             seconds = time.perf_counter() - begin
-            self.metrics.requests.labels(request.url.path, str(response.status_code)).observe(seconds)
+            # the matched route; `request.url` would also hold what the client says its host is
+            self.metrics.requests.labels(request.scope["path"], str(response.status_code)).observe(seconds)
             return response
 
         return handle
@@ -117,7 +118,7 @@ class Service:
     def admit(self, request: Request) -> None:
         if self.running > self.limits.in_flight:
             raise Problem(503, "too many requests at once; try again", headers={"Retry-After": "1"})
-        given = request.headers.get("authorization", "").encode()
+        given = request.headers.get("authorization", "").encode("latin-1")  # the bytes as they came
         if self.token is not None and not hmac.compare_digest(given, b"Bearer " + self.token):
             raise Problem(401, "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
 
@@ -140,7 +141,7 @@ def make_app(predictor: Predictor, *, token: str | None = None, limits: Limits |
 async def http_problem(request: Request, error: Exception) -> Response:
     """Unknown routes and wrong methods."""
     assert isinstance(error, HTTPException)
-    detail = f"{request.method} {request.url.path}: {error.detail}"
+    detail = f"{request.method} {request.scope['path']}: {error.detail}"
     return Problem(error.status_code, detail, headers=dict(error.headers or {})).to_response()
 
 
@@ -150,23 +151,30 @@ async def bug(request: Request, error: Exception) -> Response:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body, refused as soon as it is known to be longer than `limit` bytes."""
+    """The body.
+
+    Raises:
+        Problem: 413 as soon as it is known to be longer than `limit` bytes, 400 where it does not come whole.
+    """
     announced = request.headers.get("content-length", "")
     body = bytearray()
     if not (announced.isdigit() and int(announced) > limit):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                break
-        else:
-            return bytes(body)
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    break
+            else:
+                return bytes(body)
+        except ClientDisconnect as error:  # nobody reads this answer; it only must not look like a bug
+            raise Problem(400, "the connection ended before the request did") from error
     raise Problem(413, f"a request may have {limit} bytes")
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem.of(error) from error
 
 

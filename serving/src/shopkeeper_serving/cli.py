@@ -1,6 +1,7 @@
 """shopkeeper-serve: a bundle -> an HTTP service; what goes wrong for a known reason is one line and exit code 2."""
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
@@ -55,6 +56,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(bundle: Path, listener: socket.socket, *, token: str | None, log_level: str) -> None:
+    """Load the bundle, say where it is served, and answer until a signal ends it."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # read when NumPy is imported, below
     import uvicorn
@@ -67,11 +69,14 @@ def serve(bundle: Path, listener: socket.socket, *, token: str | None, log_level
         predictor = Predictor.load(bundle)
     except BundleError as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or bundle}: {error.strerror or error}")
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {predictor.info.name} {predictor.info.version} on http://{shown}:{port}", flush=True)
     config = uvicorn.Config(make_app(predictor, token=token), log_level=log_level, access_log=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # raised once more after Ctrl-C has ended the service in good order
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def fail(message: str) -> NoReturn:

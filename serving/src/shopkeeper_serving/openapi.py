@@ -28,6 +28,7 @@ def describe(version: str) -> dict[str, Any]:
             "/healthz": {"get": plain("The process answers")},
             "/readyz": {"get": plain("The bundle is loaded and answers as the trained model did")},
             "/metrics": {"get": plain("Prometheus metrics")},
+            "/openapi.json": {"get": plain("This document", media_type="application/json")},
         },
         "components": {
             "schemas": components,
@@ -55,5 +56,5 @@ def content(name: str, *, media_type: str = "application/json") -> dict[str, Any
     return {media_type: {"schema": {"$ref": REF.format(name=name)}}}
 
 
-def plain(summary: str) -> dict[str, Any]:
-    return {"summary": summary, "responses": {"200": {"description": "Text", "content": {"text/plain": {}}}}}
+def plain(summary: str, *, media_type: str = "text/plain") -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": {"description": "The answer", "content": {media_type: {}}}}}

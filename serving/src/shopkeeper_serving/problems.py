@@ -32,7 +32,7 @@ class Problem(Exception):
         self.status, self.detail, self.field, self.headers = status, detail, field, headers
 
     @classmethod
-    def of(cls, error: msgspec.DecodeError) -> "Problem":
+    def of(cls, error: msgspec.DecodeError | UnicodeDecodeError) -> "Problem":
         """400 where the body is no JSON, 422 with the field's path where it is not what was expected."""
         if not isinstance(error, msgspec.ValidationError):
             return cls(400, str(error))
