@@ -31,6 +31,26 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
         raise UserError(f"config: {first_line}" + (f" (key: {key})" if key else "")) from error
 
 
+def configure(command: str, schema: type[T], *overrides: str) -> T:
+    """The configuration that `shopkeeper <command> <overrides>` would run with, for notebooks and the demo.
+
+    Raises:
+        UserError: for a key or value that the command would refuse.
+    """
+    from contextlib import nullcontext
+
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    inside = GlobalHydra.instance().is_initialized()  # of a running command
+    with nullcontext() if inside else initialize_config_module("shopkeeper.configs", version_base="1.3"):
+        try:
+            return parse(schema, compose(config_name=command, overrides=list(overrides)))
+        except HydraException as error:
+            raise UserError(f"config: {' '.join(str(error).split())}") from error
+
+
 def require(holds: bool, key: str, value: object, wanted: str) -> None:
     """Raise a `UserError` that names the key, its value and what it may be, unless `holds`."""
     if not holds:

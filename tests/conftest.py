@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 # Before torch is imported: two test processes share two cores, and one thread each keeps sums reproducible.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shopkeeper.config import PrepareConfig, TrackingConfig, parse
+from shopkeeper.config import PrepareConfig, TrackingConfig, configure
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
 
@@ -23,21 +23,10 @@ ITEMS = 24
 WINDOWS = ["data.split.val_share=0.25", "data.split.test_share=0.25"]
 
 
-class Compose(Protocol):
-    """Parse the configuration that `shopkeeper <command> <overrides>` would run with."""
-
-    def __call__(self, command: str, schema: type[Any], *overrides: str) -> Any: ...
-
-
 @pytest.fixture(scope="session")
-def compose() -> Compose:
-    def composed(command: str, schema: type[Any], *overrides: str) -> Any:
-        from hydra import compose, initialize_config_module
-
-        with initialize_config_module("shopkeeper.configs", version_base="1.3"):
-            return parse(schema, compose(config_name=command, overrides=list(overrides)))
-
-    return composed
+def compose() -> Callable[..., Any]:
+    """`compose(command, schema, *overrides)`: the configuration of a command."""
+    return configure
 
 
 def make_log(*, orders_only: bool, users: int = 150, seed: int = 5) -> pd.DataFrame:
@@ -83,7 +72,9 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def shops(logs: dict[str, Path], compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prepared]:
+def shops(
+    logs: dict[str, Path], compose: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Prepared]:
     """Both shops, prepared."""
     folder = tmp_path_factory.mktemp("shops")
 

@@ -11,6 +11,7 @@ from shopkeeper.config import (
     PrepareConfig,
     SplitConfig,
     UserError,
+    configure,
     parse,
 )
 
@@ -102,12 +103,11 @@ def test_the_data_configs_that_ship_are_whole(name: str) -> None:
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_key(key: str, value: object) -> None:
-    from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
-
-    with initialize_config_module("shopkeeper.configs", version_base="1.3"):
-        config = compose("prepare", ["output=o"])
-    OmegaConf.update(config, key, value)
-
     with pytest.raises(UserError, match=f"config: {key}={value} is out of range"):
-        parse(PrepareConfig, config)
+        configure("prepare", PrepareConfig, "output=o", f"{key}={value}")
+
+
+@pytest.mark.parametrize("override", ["data=nowhere", "no.such.key=1", "output"])
+def test_what_hydra_refuses_is_one_line(override: str) -> None:
+    with pytest.raises(UserError, match=r"^config: [^\n]+$"):
+        configure("prepare", PrepareConfig, "output=o", override)

@@ -9,9 +9,9 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from shopkeeper.config import DemoConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig, UserError, parse
+from shopkeeper.config import DemoConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig, UserError, configure
 from shopkeeper.data import schema as s
 from shopkeeper.data.examples import stranger_examples
 from shopkeeper.data.prepared import Prepared
@@ -20,8 +20,6 @@ from shopkeeper.export.parity import raw_histories
 from shopkeeper.stages import evaluate, export, prepare
 from shopkeeper.train.fit import config_hash, train
 from shopkeeper.train.tracking import Store, TrackedRun
-
-T = TypeVar("T")
 
 SCHEMA = DemoConfig
 SHOWN = 5
@@ -34,7 +32,7 @@ def run(config: DemoConfig) -> None:
     began = time.monotonic()
     title("1/5 prepare")
     asked = [f"data={config.data}", f"output={output / 'prepared'}", *config.prepare]
-    prepare.run(composed("prepare", PrepareConfig, asked))
+    prepare.run(configure("prepare", PrepareConfig, *asked))
     prepared = Prepared.read(output / "prepared")
     title("2/5 train")
     runs = [trained(name, overrides, prepared, output) for name, overrides in config.models.items()]
@@ -58,13 +56,6 @@ def title(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def composed(command: str, schema: type[T], overrides: list[str]) -> T:
-    """The configuration that `shopkeeper <command> <overrides>` would run with."""
-    from hydra import compose
-
-    return parse(schema, compose(config_name=command, overrides=overrides))
-
-
 def tracking_uri(output: Path) -> str:
     return f"sqlite:///{output / 'mlruns.db'}"
 
@@ -81,7 +72,7 @@ def tracking_overrides(output: Path) -> list[str]:
 def trained(model: str, overrides: list[str], prepared: Prepared, output: Path) -> TrackedRun:
     """The finished run of this configuration: found, resumed where it was cut off, or trained now."""
     arguments = [f"prepared={prepared.path}", f"model={model}", *tracking_overrides(output), *overrides]
-    config = composed("train", TrainConfig, arguments)
+    config = configure("train", TrainConfig, *arguments)
     store = Store(config.tracking)
     done, cut_off = store.same_as(dataset_hash=prepared.content_hash, config_hash=config_hash(config))
     if done is not None:
@@ -95,7 +86,7 @@ def evaluated(subject: TrackedRun, config: DemoConfig, prepared: Prepared, outpu
     """The content of metrics.json, of a report on this run that stands already or is made now."""
     folder = output / "report"
     arguments = [f"prepared={prepared.path}", f"run={subject.run_id}", f"output={folder}"]
-    asked = composed("evaluate", EvaluateConfig, [*arguments, *tracking_overrides(output), *config.evaluate])
+    asked = configure("evaluate", EvaluateConfig, *arguments, *tracking_overrides(output), *config.evaluate)
     if evaluate.is_current(folder, asked, subject):
         print(f"reusing {folder}: same run, same protocol")
     else:
@@ -109,7 +100,7 @@ def exported(prepared: Prepared, output: Path) -> None:
 
     folder = output / "bundle"
     arguments = [f"prepared={prepared.path}", "run=best", f"output={folder}", *tracking_overrides(output)]
-    config = composed("export", ExportConfig, arguments)
+    config = configure("export", ExportConfig, *arguments)
     best = Store(config.tracking).find("best", dataset_hash=prepared.content_hash)
     try:
         if read_bundle(folder).manifest.run_id == best.run_id:

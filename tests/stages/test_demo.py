@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_module
 
 from shopkeeper.config import DemoConfig
 from shopkeeper.stages import demo
@@ -28,8 +27,7 @@ def config(logs: dict[str, Path], tmp_path: Path) -> DemoConfig:
 
 
 def run(config: DemoConfig, capsys: pytest.CaptureFixture[str]) -> str:
-    with initialize_config_module("shopkeeper.configs", version_base="1.3"):
-        demo.run(config)
+    demo.run(config)
     return capsys.readouterr().out
 
 
