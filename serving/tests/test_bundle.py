@@ -1,3 +1,4 @@
+import io
 import json
 import pickle
 from collections.abc import Callable
@@ -5,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from shopkeeper_serving.bundle import BundleError, read_bundle
@@ -102,8 +104,6 @@ def test_pickles_are_refused(make_bundle: MakeBundle, seal: Callable[..., None])
 
 
 def object_array() -> bytes:
-    import io
-
     stream = io.BytesIO()
     np.save(stream, np.array([None, {}], object), allow_pickle=True)
     return stream.getvalue()
@@ -123,9 +123,7 @@ def object_array() -> bytes:
         ({"tasks": ["purchase", "sell"]}, "golden.jsonl: request 1"),
     ],
 )
-def test_a_manifest_that_says_otherwise_is_refused(
-    make_bundle: MakeBundle, changes: dict[str, Any], says: str
-) -> None:
+def test_a_manifest_that_says_otherwise_is_refused(make_bundle: MakeBundle, changes: dict[str, Any], says: str) -> None:
     bundle = make_bundle()
     edit_manifest(bundle, **changes)
 
@@ -151,7 +149,7 @@ def test_a_huge_manifest_is_not_read(make_bundle: MakeBundle) -> None:
 
 @pytest.mark.parametrize("array", [np.zeros((2, 4), np.float32), np.zeros(5, np.float32), np.zeros((2, 5), "U1")])
 def test_a_table_of_another_shape_or_type_is_refused(
-    make_bundle: MakeBundle, seal: Callable[..., None], array: np.ndarray[Any, Any]
+    make_bundle: MakeBundle, seal: Callable[..., None], array: npt.NDArray[Any]
 ) -> None:
     bundle = make_bundle()
     np.save(bundle / "prior.npy", array)
@@ -165,3 +163,49 @@ def test_a_file_or_nothing_is_no_bundle(tmp_path: Path) -> None:
 
     for path in (tmp_path / "file", tmp_path / "nothing", tmp_path):
         assert "is not a bundle" in refusal(path)
+
+
+# ---- whole by its hashes, and still no bundle ----
+
+GOLDEN_SHORT = b'{"request": {"events": []}, "item_ids": {"next": []}, "scores": {"next": [0.5, 0.4, 0.3, 0.2, 0.1]}}'
+GOLDEN_WITHOUT_IDS = b'{"request": {"events": []}, "item_ids": {}, "scores": {"next": [0.5, 0.4, 0.3, 0.2, 0.1]}}'
+
+
+def as_file(array: npt.NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+@pytest.mark.xfail(strict=True, reason="raises something else than BundleError")
+@pytest.mark.parametrize(
+    ("family", "name", "content"),
+    [
+        ("popularity", "item_ids.json", b'["\xff", "b", "c", "d", "e"]'),
+        ("popularity", "golden.jsonl", b'{"request": {"events": [{"event": "\xff"}]}}'),
+        ("popularity", "golden.jsonl", GOLDEN_SHORT),
+        ("popularity", "golden.jsonl", GOLDEN_WITHOUT_IDS),
+        ("popularity", "prior.npy", b""),
+        ("item_knn", "indices_purchase.npy", as_file(np.array([1, 99, 0, 3], np.int32))),
+        ("item_knn", "indptr_next.npy", as_file(np.array([0, 99, 99, 99, 99, 99], np.int64))),
+        ("item_knn", "values_next.npy", as_file(np.array(1, np.float32))),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_named(
+    make_bundle: MakeBundle, seal: Callable[..., None], family: str, name: str, content: bytes
+) -> None:
+    bundle = make_bundle(family)
+    (bundle / name).write_bytes(content)
+    seal(bundle, family=family, params={"decay": 0.5})
+
+    assert str(bundle / name) in refusal(bundle)
+
+
+@pytest.mark.xfail(strict=True, reason="raises something else than BundleError")
+@pytest.mark.parametrize(("old", "new"), [(b'"decay"', b'"delay"'), (b"tiny", b"t\xffny")])
+def test_a_manifest_that_lacks_or_garbles_something_is_named(make_bundle: MakeBundle, old: bytes, new: bytes) -> None:
+    bundle = make_bundle("repeat")
+    file = bundle / "manifest.json"
+    file.write_bytes(file.read_bytes().replace(old, new))
+
+    assert str(bundle / "manifest.json") in refusal(bundle)

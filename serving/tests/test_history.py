@@ -11,7 +11,7 @@ from shopkeeper_serving.bundle import read_bundle
 from shopkeeper_serving.history import Inputs, Reader, to_inputs, to_microseconds
 from shopkeeper_serving.schemas import Event
 
-# Codes of the tiny bundle: apple 1 ... eggs 5; session_start 1, page_view 2, add_to_cart 3, purchase 4; mobile 1, desktop 2.
+# Codes: apple 1 ... eggs 5; session_start 1, page_view 2, add_to_cart 3, purchase 4; mobile 1, desktop 2.
 ToInputs = Callable[..., Inputs]
 
 

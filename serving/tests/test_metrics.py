@@ -37,7 +37,8 @@ def app(load: Callable[..., Predictor]) -> Starlette:
 
 
 def test_requests_are_counted_by_route_and_status(app: Starlette) -> None:
-    good, bad = {"json": {"events": []}}, {"json": {"events": [], "k": 0}}
+    good: dict[str, Any] = {"json": {"events": []}}
+    bad: dict[str, Any] = {"json": {"events": [], "k": 0}}
 
     found = samples(
         scrape_after(app, ("POST", "/v1/predict", good), ("POST", "/v1/predict", good), ("POST", "/v1/predict", bad))

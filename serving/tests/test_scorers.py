@@ -1,0 +1,183 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from shopkeeper_serving.bundle import Bundle, BundleError, read_bundle
+from shopkeeper_serving.history import Inputs, Reader, to_inputs
+from shopkeeper_serving.schemas import Event
+from shopkeeper_serving.scorers import EncoderScorer, event_code, history_weights, make_scorer
+
+MakeBundle = Callable[..., Path]
+
+
+def view(item: str, *, at: int | None = None, name: str = "page_view") -> Event:
+    return Event(event=name, item_id=item, timestamp=None if at is None else at * 1000)
+
+
+def inputs_of(bundle: Bundle, *histories: Sequence[Event], order_only: bool = False) -> Inputs:
+    return to_inputs(Reader(bundle).read(histories), order_only=order_only, gap_seconds=3600, max_len=4)
+
+
+def near(found: npt.NDArray[Any], expected: Any) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+# ---- counted models ----
+
+
+def test_each_step_back_halves_the_weight(make_bundle: MakeBundle) -> None:
+    inputs = inputs_of(read_bundle(make_bundle()), [view("apple"), view("bread"), view("apple")], [], [view("eggs")])
+
+    owner, weight = history_weights(inputs, 0.5)
+
+    assert owner.tolist() == [0, 0, 0, 2]
+    assert weight.tolist() == [0.25, 0.5, 1.0, 1.0]
+
+
+def test_items_of_a_trip_weigh_the_same(make_bundle: MakeBundle) -> None:
+    trips = [view("apple", at=0), view("bread", at=0), view("bread", at=9999), view("bread", at=9999)]
+
+    _, weight = history_weights(inputs_of(read_bundle(make_bundle()), trips, order_only=True), 0.5)
+
+    assert weight.tolist() == [0.5, 0.5, 1.0, 1.0]
+
+
+def test_popularity_is_the_same_for_everyone(make_bundle: MakeBundle) -> None:
+    bundle = read_bundle(make_bundle("popularity"))
+
+    scores = make_scorer(bundle).score(inputs_of(bundle, [], [view("eggs")]))
+
+    near(scores, [[[0.5, 0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4, 0.5]]] * 2)
+
+
+def test_repeat_adds_own_counts_to_popularity(make_bundle: MakeBundle) -> None:
+    bundle = read_bundle(make_bundle("repeat"))
+
+    scores = make_scorer(bundle).score(inputs_of(bundle, [view("apple"), view("bread"), view("apple")], []))
+
+    near(scores[0], [[1.75, 0.9, 0.3, 0.2, 0.1], [1.35, 0.7, 0.3, 0.4, 0.5]])
+    near(scores[1], [[0.5, 0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4, 0.5]])
+
+
+def test_neighbours_add_up_weighted_by_recency(make_bundle: MakeBundle) -> None:
+    bundle = read_bundle(make_bundle("item_knn"))
+
+    scores = make_scorer(bundle).score(inputs_of(bundle, [view("apple"), view("bread")], [view("eggs")]))
+
+    near(scores[0], [[0.8005, 0.4004, 0.1003, 0.0002, 0.0001], [0.0001, 0.5002, 1.0003, 0.0004, 0.0005]])
+    near(scores[1], [[0.0005, 0.0004, 0.0003, 0.0002, 0.0001], [0.0001, 0.0002, 0.0003, 0.0004, 0.0005]])
+
+
+# ---- the encoder: a graph of two operators, written by hand ----
+
+Field = tuple[int, int | bytes]
+
+
+def varint(value: int) -> bytes:
+    low = [value >> shift & 0x7F for shift in range(0, max(value.bit_length(), 1), 7)]
+    return bytes([*(part | 0x80 for part in low[:-1]), low[-1]])
+
+
+def message(*fields: Field) -> bytes:
+    """A protocol buffer: (number, integer) or (number, bytes) each."""
+    parts = []
+    for number, value in fields:
+        if isinstance(value, int):
+            parts.append(varint(number << 3) + varint(value))
+        else:
+            parts.append(varint(number << 3 | 2) + varint(len(value)) + value)
+    return b"".join(parts)
+
+
+def tensor(name: str, *dims: str) -> bytes:
+    """A float tensor whose sizes are all free."""
+    shape = message(*((1, message((2, dim.encode()))) for dim in dims))
+    return message((1, name.encode()), (2, message((1, message((1, 1), (2, shape))))))
+
+
+def node(operator: str, inputs: list[str], output: str, *, axes: int | None = None) -> bytes:
+    attribute = [] if axes is None else [(5, message((1, b"axes"), (8, axes), (20, 7)))]
+    return message(*((1, name.encode()) for name in inputs), (2, output.encode()), (4, operator.encode()), *attribute)
+
+
+def tiny_graph() -> bytes:
+    """query = mean of the tokens' vectors (B, 1, D); bonus = times + steps_ago (B, 1, U)."""
+    graph = message(
+        (1, node("ReduceMean", ["vectors"], "query", axes=1)),
+        (1, node("Add", ["times", "steps_ago"], "sum")),
+        (1, node("Unsqueeze", ["sum"], "bonus", axes=1)),
+        (2, b"tiny"),
+        (11, tensor("vectors", "b", "t", "d")),
+        (11, tensor("times", "b", "u")),
+        (11, tensor("steps_ago", "b", "u")),
+        (12, tensor("query", "b", "one", "d")),
+        (12, tensor("bonus", "b", "one", "u")),
+    )
+    return message((1, 8), (7, graph), (8, message((2, 11))))
+
+
+@pytest.fixture
+def encoder(make_bundle: MakeBundle) -> Bundle:
+    bundle = read_bundle(make_bundle())
+    (bundle.path / "encoder.onnx").write_bytes(tiny_graph())
+    arrays = {
+        "prior": np.zeros((1, 5), np.float32),
+        "items": np.array([[1, 0], [0, 1], [1, 1], [2, 0], [0, 0]], np.float32),
+        "bias": np.array([[0.1, 0.2, 0.3, 0.4, 0.5]], np.float32),
+        "repeat": np.array([[10, 20, 30, 40, 50]], np.float32),
+    }
+    manifest = msgspec.structs.replace(bundle.manifest, family="sasrec", tasks=["purchase"])
+    return msgspec.structs.replace(bundle, manifest=manifest, arrays=arrays)
+
+
+def test_the_encoder_s_query_meets_items_bias_and_bonus(encoder: Bundle) -> None:
+    inputs = inputs_of(encoder, [view("apple", at=0), view("bread", at=100)], [])
+
+    scores = make_scorer(encoder).score(inputs)
+
+    # query (1/3, 1/3); the apple was seen once and one step ago, the bread once and just now
+    near(scores[0], [[1 / 3 + 0.1 + 10 + 2, 1 / 3 + 0.2 + 20 + 1, 2 / 3 + 0.3, 2 / 3 + 0.4, 0.5]])
+    near(scores[1], [[0.1, 0.2, 0.3, 0.4, 0.5]])
+
+
+def test_the_vector_of_a_trip_is_the_mean_of_its_items(encoder: Bundle) -> None:
+    inputs = inputs_of(encoder, [view("apple", at=0), view("dates", at=0), view("unknown", at=9999)], order_only=True)
+
+    near(EncoderScorer(encoder).pool(inputs), [[[0, 0], [1.5, 0], [0, 0]]])
+
+
+def test_what_is_told_of_the_items_seen(encoder: Bundle) -> None:
+    history = [view("apple", at=0), view("apple", at=60, name="purchase"), view("bread", at=100)]
+
+    seen = EncoderScorer(encoder).observe(inputs_of(encoder, history))
+
+    expected = {
+        "times": [[2, 1]],
+        "bought": [[1, 0]],
+        "steps_ago": [[1, 0]],
+        "seconds_ago": [[40, 0]],
+        "last_event": [[4, 2]],
+        "steps": [[3, 3]],
+    }
+    assert {name: array.tolist() for name, array in seen.items()} == expected
+
+
+def test_a_purchase_event_the_log_never_had_is_no_event(encoder: Bundle) -> None:
+    assert event_code(encoder, "purchase") == 4
+    assert event_code(encoder, "order") == -1
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", tiny_graph()[:-20]])
+def test_a_graph_that_is_none_is_refused(encoder: Bundle, content: bytes) -> None:
+    (encoder.path / "encoder.onnx").write_bytes(content)
+
+    with pytest.raises(BundleError) as caught:
+        make_scorer(encoder)
+
+    assert str(encoder.path / "encoder.onnx") in str(caught.value)
+    assert "\n" not in str(caught.value)
