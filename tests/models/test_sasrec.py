@@ -1,0 +1,158 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from shopkeeper.data.batches import Batch, TokenBatches, TrainingPieces, Vocabulary
+from shopkeeper.data.examples import Examples
+from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.windows import train_window
+from shopkeeper.models.sasrec import SASRec, Seen, add_to_seen
+
+Build = Callable[..., SASRec]
+BatchOf = Callable[..., Batch]
+
+
+@pytest.fixture(params=["clicks", "orders"])
+def shop(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model(shops: dict[str, Prepared], build: Build, shop: str) -> SASRec:
+    return build(shops[shop], "sasrec")
+
+
+@pytest.fixture
+def training(shops: dict[str, Prepared], model: SASRec, shop: str) -> TrainingPieces:
+    prepared = shops[shop]
+    vocabulary = Vocabulary.of(prepared, refit=False)
+    return TrainingPieces(prepared, train_window(prepared), vocabulary, model.tasks, max_len=model.max_len, seed=0)
+
+
+def hidden_of(model: SASRec, batch: Batch) -> torch.Tensor:
+    return model.encode(model.pool(batch, model.table()), batch.event, batch.context, batch.time)
+
+
+def test_a_later_step_changes_no_earlier_state(
+    model: SASRec, batch_of: BatchOf, examples: dict[str, Examples], shop: str
+) -> None:
+    own = examples[shop]
+    batch = batch_of(shop, own.only(np.flatnonzero(own.k >= 3)))
+    last = batch.bag_cell % batch.event.shape[1] == 3
+    event, time = batch.event.clone(), batch.time.clone()
+    event[:, 3:], time[:, 3:] = 0, -1
+    changed = batch._replace(
+        event=event,
+        time=time,
+        bag_item=torch.where(last, batch.bag_item % model.vocabulary.num_items + 1, batch.bag_item),
+    )
+
+    before, after = hidden_of(model, batch), hidden_of(model, changed)
+    torch.testing.assert_close(before[:, :3], after[:, :3])
+    assert not torch.allclose(before[:, 3], after[:, 3])
+
+
+def test_what_is_observed_at_a_position_ends_there(
+    model: SASRec, batch_of: BatchOf, examples: dict[str, Examples], shop: str
+) -> None:
+    own = examples[shop]
+    batch = batch_of(shop, own.only(np.flatnonzero(own.k == 3)))
+    seen = model.observe(batch)
+
+    for b in range(len(batch.event)):
+        for t in range(batch.event.shape[1]):
+            cells = [int(c) for c in batch.bag_cell]
+            upto = [i for i, c in enumerate(cells) if c // batch.event.shape[1] == b and c % batch.event.shape[1] <= t]
+            for u, item in enumerate(batch.seen[b].tolist()):
+                entries = [i for i in upto if item and int(batch.bag_item[i]) == item]
+                assert int(seen.times[b, t, u]) == len(entries)
+                if entries:
+                    latest = cells[entries[-1]] % batch.event.shape[1]
+                    assert int(seen.steps_ago[b, t, u]) == t - latest
+                    assert int(seen.last_event[b, t, u]) == int(batch.event[b, latest])
+
+
+def test_the_bonus_raises_seen_items_alone() -> None:
+    scores = torch.zeros(1, 2, 4)
+    raised = add_to_seen(scores, torch.tensor([[2, 4, 0]]), torch.tensor([[[1.0, 2.0, 9.0], [3.0, 4.0, 9.0]]]))
+
+    assert raised.tolist() == [[[0.0, 1.0, 0.0, 2.0], [0.0, 3.0, 0.0, 4.0]]]
+
+
+def test_training_scores_each_position_as_serving_will(
+    model: SASRec, training: TrainingPieces, batch_of: BatchOf, examples: dict[str, Examples], shop: str
+) -> None:
+    """The loss at the last position is the softmax loss of the scores that `score` gives."""
+    batch = training[np.flatnonzero(training.pieces.last - training.pieces.first == 2)[:4]]
+    scores = model.score(batch)
+    end = torch.arange(len(batch.event)) * batch.event.shape[1] + batch.length - 1
+
+    for h, targets in enumerate(batch.targets):
+        at_end = torch.isin(targets.cell, end)
+        only = tuple(
+            type(t)(*(column[at_end] for column in t)) if i == h else type(t)(*(column[:0] for column in t))
+            for i, t in enumerate(batch.targets)
+        )
+        loss = model.losses(batch._replace(targets=only), num_negatives=10**9)[h]
+        owner, item = targets.cell[at_end] // batch.event.shape[1], targets.item[at_end]
+        each = torch.logsumexp(scores[owner, h], dim=-1) - scores[owner, h, item - 1]
+        expected = (each * targets.weight[at_end]).sum() / int(batch.length.sum())
+        torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_sample_as_good_as_the_catalogue_gives_nearly_its_loss(model: SASRec, training: TrainingPieces) -> None:
+    batch = training[np.arange(16)]
+    torch.manual_seed(0)
+    full = model.losses(batch, num_negatives=10**9)[0]
+    sampled = torch.stack([model.losses(batch, num_negatives=23)[0] for _ in range(300)]).mean()
+
+    # 23 draws of 24 items: the estimate of the sum is unbiased, that of its logarithm a little low
+    assert float(sampled.detach()) == pytest.approx(float(full.detach()), rel=0.1)
+
+
+def test_it_learns_whose_favourites_are_whose(
+    shops: dict[str, Prepared], build: Build, training: TrainingPieces, shop: str
+) -> None:
+    model = build(shops[shop], "sasrec")
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    batches = list(TokenBatches(training, tokens=1024, seed=0))
+    history = []
+    for _ in range(25):
+        for index in batches:
+            loss = torch.stack(model.losses(training[index], num_negatives=10**9)).sum()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            history.append(float(loss.detach()))
+
+    assert np.mean(history[-len(batches) :]) < 0.8 * np.mean(history[: len(batches)])
+
+
+def test_popularity_is_where_scores_start(shops: dict[str, Prepared], config: Callable[[str], dict[str, Any]]) -> None:
+    from shopkeeper.models.checkpoint import build_model
+    from shopkeeper.models.contract import FitData
+
+    prepared = shops["orders"]
+    vocabulary = Vocabulary.of(prepared, refit=False)
+    fresh = build_model(
+        config("sasrec"), vocabulary=vocabulary, tasks=["purchase"], max_len=4, facts={"purchase_code": 2}
+    )
+    data = FitData(prepared, train_window(prepared), vocabulary)
+    fresh.fit(data)
+
+    counts = data.target_counts("purchase", half_life_days=28)
+    expected = np.log((counts + 0.1) / (counts + 0.1).mean())
+    np.testing.assert_allclose(fresh.prior_scores()[0].numpy(), expected, atol=1e-5)
+
+
+def test_bonus_depends_on_what_was_seen(model: SASRec) -> None:
+    ones, none = torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int64)
+    once = Seen(ones, ones, ones, ones, none, ones)
+    often = once._replace(times=5 * ones)
+    gate = torch.zeros(1, 1, len(model.tasks))
+
+    assert model.bonus(gate, once).shape == (1, 1, len(model.tasks))
+    assert not torch.allclose(model.bonus(gate, once), model.bonus(gate, often))
