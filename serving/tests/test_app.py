@@ -218,6 +218,34 @@ def test_a_client_that_leaves_early_is_no_bug(app: Starlette) -> None:
     assert sent[0]["status"] == 400
 
 
+def test_who_sends_too_slowly_is_not_waited_for(load: Callable[..., Predictor]) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    response = send(make_app(load(), limits=Limits(seconds=0.01)), "POST", "/v1/predict", content=never())
+
+    assert problem(response)["title"] == "request too slow"
+
+
+def test_a_bug_is_counted_and_tells_nothing(load: Callable[..., Predictor]) -> None:
+    predictor = load()
+    predictor.scorer = None  # type: ignore[assignment]
+    app = make_app(predictor)
+
+    async def run() -> tuple[httpx.Response, str]:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post("/v1/predict", json={"events": []}), (await client.get("/metrics")).text
+
+    response, metrics = asyncio.run(run())
+
+    assert problem(response)["title"] == "internal error"
+    assert "NoneType" not in response.text
+    assert 'shopkeeper_request_seconds_count{route="/v1/predict",status="500"} 1.0' in metrics
+    assert "shopkeeper_in_flight 0.0" in metrics
+
+
 # ---- load, tokens ----
 
 

@@ -4,6 +4,7 @@ Inference runs on the event loop: an answer takes about a millisecond, and one t
 threads only make the slowest answers slower). Run a process per core behind a proxy.
 """
 
+import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable
@@ -29,11 +30,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes in bytes; `in_flight` requests at once, more are told to come back."""
+    """Sizes in bytes; `in_flight` requests at once, more are told to come back; `seconds` for a body to arrive."""
 
     body: int = 64 * 1024
     batch_body: int = 256 * 1024
     in_flight: int = 256
+    seconds: float = 10.0
 
 
 class Service:
@@ -48,11 +50,11 @@ class Service:
         self.running = 0
 
     async def predict(self, request: Request) -> Response:
-        asked = decode(self.one, await read_body(request, self.limits.body))
+        asked = decode(self.one, await read_body(request, self.limits.body, seconds=self.limits.seconds))
         return json_response(self.answer([asked])[0])
 
     async def predict_batch(self, request: Request) -> Response:
-        asked = decode(self.many, await read_body(request, self.limits.batch_body))
+        asked = decode(self.many, await read_body(request, self.limits.batch_body, seconds=self.limits.seconds))
         return json_response(BatchPrediction(self.answer(asked.requests, batch=True)))
 
     def answer(self, asked: list[PredictRequest], *, batch: bool = False) -> list[Prediction]:
@@ -97,23 +99,28 @@ class Service:
         """Admit only who has the token and while there is room; measure; turn problems into responses."""
 
         async def handle(request: Request) -> Response:
-            begin = time.perf_counter()
+            begin, status = time.perf_counter(), 500  # where something is raised that is no problem of the client's
             self.running += 1
             self.metrics.in_flight.set(self.running)
             try:
-                self.admit(request)
-                response = await handler(request)
-            except Problem as problem:
-                response = problem.to_response()
+                response = await self.admitted(handler, request)
+                status = response.status_code
+                return response
             finally:
                 self.running -= 1
                 self.metrics.in_flight.set(self.running)
-            seconds = time.perf_counter() - begin
-            # the matched route; `request.url` would also hold what the client says its host is
-            self.metrics.requests.labels(request.scope["path"], str(response.status_code)).observe(seconds)
-            return response
+                # the matched route; `request.url` would also hold what the client says its host is
+                route = self.metrics.requests.labels(request.scope["path"], str(status))
+                route.observe(time.perf_counter() - begin)
 
         return handle
+
+    async def admitted(self, handler: Handler, request: Request) -> Response:
+        try:
+            self.admit(request)
+            return await handler(request)
+        except Problem as problem:
+            return problem.to_response()
 
     def admit(self, request: Request) -> None:
         if self.running > self.limits.in_flight:
@@ -150,25 +157,29 @@ async def bug(request: Request, error: Exception) -> Response:
     return Problem(500, "the request could not be answered; the service's log says why").to_response()
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, *, seconds: float) -> bytes:
     """The body.
 
     Raises:
-        Problem: 413 as soon as it is known to be longer than `limit` bytes, 400 where it does not come whole.
+        Problem: 413 as soon as it is known to be longer than `limit` bytes, 408 when it takes longer than `seconds`,
+            400 when it does not come whole.
     """
     announced = request.headers.get("content-length", "")
+    too_long = Problem(413, f"a request may have {limit} bytes")
+    if announced.isdigit() and int(announced) > limit:
+        raise too_long
     body = bytearray()
-    if not (announced.isdigit() and int(announced) > limit):
-        try:
+    try:
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limit:
-                    break
-            else:
-                return bytes(body)
-        except ClientDisconnect as error:  # nobody reads this answer; it only must not look like a bug
-            raise Problem(400, "the connection ended before the request did") from error
-    raise Problem(413, f"a request may have {limit} bytes")
+                    raise too_long
+    except TimeoutError as error:
+        raise Problem(408, f"the request took longer than {seconds:g} s to arrive") from error
+    except ClientDisconnect as error:  # nobody reads this answer; it only must not look like a bug
+        raise Problem(400, "the connection ended before the request did") from error
+    return bytes(body)
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

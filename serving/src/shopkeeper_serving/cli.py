@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 TOKEN_VARIABLE = "SHOPKEEPER_TOKEN"
+GRACE_SECONDS = 10
+"""How long requests that are being answered may hold up the end of the service."""
 
 
 def main() -> None:
@@ -74,7 +76,8 @@ def serve(bundle: Path, listener: socket.socket, *, token: str | None, log_level
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {predictor.info.name} {predictor.info.version} on http://{shown}:{port}", flush=True)
-    config = uvicorn.Config(make_app(predictor, token=token), log_level=log_level, access_log=False)
+    app = make_app(predictor, token=token)
+    config = uvicorn.Config(app, log_level=log_level, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
     with contextlib.suppress(KeyboardInterrupt):  # raised once more after Ctrl-C has ended the service in good order
         uvicorn.Server(config).run(sockets=[listener])
 
