@@ -25,7 +25,8 @@ SMALL: dict[str, dict[str, Any]] = {"sasrec": {"embed_dim": 8, "num_layers": 2}}
 
 def model_config(family: str) -> dict[str, Any]:
     text = files("shopkeeper.configs").joinpath(f"model/{family}.yaml").read_text()
-    return yaml.safe_load(text) | SMALL.get(family, {})
+    values: dict[str, Any] = yaml.safe_load(text)
+    return values | SMALL.get(family, {})
 
 
 def make_model(prepared: Prepared, family: str, *, seed: int = 0) -> SessionModel:

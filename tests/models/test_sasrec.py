@@ -120,11 +120,11 @@ def test_it_learns_whose_favourites_are_whose(
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     batches = list(TokenBatches(training, tokens=1024, seed=0))
     history = []
-    for _ in range(25):
+    for _ in range(60):
         for index in batches:
             loss = torch.stack(model.losses(training[index], num_negatives=10**9)).sum()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             history.append(float(loss.detach()))
 

@@ -17,7 +17,7 @@ Compose = Callable[..., Any]
 
 def histories() -> pd.DataFrame:
     """Visitors met in file order: one in two sessions, one with an unknown item, one who has only entered."""
-    rows = [
+    rows: list[tuple[str | None, ...]] = [
         ("b", "view_item", "item 3", "s1", "web", "2026-03-01T10:00:00Z"),
         ("b", "add_to_cart", "item 4", "s1", "web", "2026-03-01T10:01:00Z"),
         ("a", "view_item", "never seen", "s2", "app", "2026-03-02T10:00:00Z"),
@@ -57,13 +57,13 @@ def test_it_answers_as_the_predictor_does(flows: Flows, compose: Compose, tmp_pa
     for name, rows in frame.groupby("history_id", sort=False):
         events = [
             Event(
-                event=row.event,
-                timestamp=row.timestamp.to_pydatetime(),
-                item_id=row.item_id if isinstance(row.item_id, str) else None,
-                session_id=row.session_id,
-                context={"channel": row.channel if isinstance(row.channel, str) else None},
+                event=row["event"],
+                timestamp=row["timestamp"].to_pydatetime(),
+                item_id=row["item_id"] if isinstance(row["item_id"], str) else None,
+                session_id=row["session_id"],
+                context={"channel": row["channel"] if isinstance(row["channel"], str) else None},
             )
-            for row in rows.itertuples()
+            for row in rows.to_dict("records")
         ]
         for task, items in predictor.predict(events, k=5).items.items():
             own = found[(found["history_id"] == name) & (found["task"] == task)]

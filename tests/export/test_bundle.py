@@ -1,0 +1,93 @@
+import json
+import shutil
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from shopkeeper.config import UserError
+from shopkeeper.data.prepared import Prepared
+from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.models.contract import SessionModel
+from shopkeeper_serving.bundle import ARRAYS, BundleError
+from shopkeeper_serving.predictor import Predictor
+
+Models = Callable[[str, str], SessionModel]
+Bundles = Callable[[str, str], Path]
+
+
+def manifest_of(folder: Path) -> dict[str, object]:
+    content: dict[str, object] = json.loads((folder / "manifest.json").read_text())
+    return content
+
+
+def test_the_manifest_lists_every_file_with_size_and_hash(bundles: Bundles, shop: str, family: str) -> None:
+    folder = bundles(shop, family)
+    files = {f.name: f.read_bytes() for f in folder.iterdir() if f.name != "manifest.json"}
+
+    assert manifest_of(folder)["files"] == {
+        name: {"size": len(content), "sha256": sha256(content).hexdigest()} for name, content in files.items()
+    }
+    assert {"golden.jsonl", "item_ids.json", "vocabulary.json", "MODEL_CARD.md"} <= files.keys()
+    assert ("encoder.onnx" in files) == (family == "sasrec")
+
+
+def test_it_holds_data_alone_and_no_path(bundles: Bundles, shop: str, family: str) -> None:
+    folder = bundles(shop, family)
+
+    assert {f.suffix for f in folder.iterdir()} <= {".json", ".jsonl", ".npy", ".md", ".onnx"}
+    for file in folder.iterdir():
+        assert str(folder.parent).encode() not in file.read_bytes()
+        assert not (file.suffix == ".npy" and b"'O'" in file.read_bytes()[:128])  # no pickled objects
+
+
+def test_serving_knows_the_arrays_of_every_family(family: str, bundles: Bundles) -> None:
+    names = {f.stem for f in bundles("orders", family).glob("*.npy")}
+
+    assert {name.removesuffix("_purchase") for name in names} == set(ARRAYS[family])
+
+
+def test_a_changed_byte_in_any_file_is_found_and_named(bundles: Bundles, family: str, tmp_path: Path) -> None:
+    whole = bundles("clicks", family)
+    for file in sorted(f.name for f in whole.iterdir() if f.name != "manifest.json"):
+        copy = tmp_path / file
+        shutil.copytree(whole, copy)
+        content = bytearray((copy / file).read_bytes())
+        content[len(content) // 2] ^= 1
+        (copy / file).write_bytes(content)
+
+        with pytest.raises(BundleError, match=f"{file} does not have the hash"):
+            Predictor.load(copy)
+
+
+def test_the_card_says_what_it_is_and_what_it_is_not(bundles: Bundles, shop: str) -> None:
+    card = (bundles(shop, "sasrec") / "MODEL_CARD.md").read_text()
+
+    assert "| val/primary | 0.2500 |" in card
+    assert "never uplift" in card
+
+
+def test_it_replaces_a_bundle_but_no_other_folder(shops: dict[str, Prepared], models: Models, tmp_path: Path) -> None:
+    model, prepared = models("orders", "popularity"), shops["orders"]
+    for run in ("first", "second"):
+        write_bundle(model, prepared, tmp_path / "b", origin=Origin(run, None, {}), golden=32, seed=0)
+    assert manifest_of(tmp_path / "b")["run_id"] == "second"
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="exists and is not a bundle"):
+        write_bundle(model, prepared, tmp_path / "mine", origin=Origin("r", None, {}), golden=32, seed=0)
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_bundle_that_answers_otherwise_is_not_written(
+    shops: dict[str, Prepared], models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shopkeeper_serving.scorers.RepeatScorer.score", lambda self, inputs: self.prior[None] * 2)
+
+    with pytest.raises((UserError, BundleError)):
+        write_bundle(
+            models("orders", "repeat"), shops["orders"], tmp_path / "b", origin=Origin("r", None, {}), golden=32, seed=0
+        )
+    assert list(tmp_path.iterdir()) == []
