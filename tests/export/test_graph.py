@@ -55,8 +55,8 @@ def test_the_graph_answers_as_the_model_at_any_size(max_len: int, columns: int, 
         inputs = random_inputs(batch, tokens, slots, columns)
         seen = Seen(*(inputs[name] for name in Seen._fields))
         with torch.no_grad():
-            history = (inputs[n] for n in ("vectors", "event", "context", "time", "length"))
-            expected = model.answer(*history, seen=seen)
+            history = [inputs[name] for name in ("vectors", "event", "context", "time", "length")]
+            expected = model.answer(history[0], history[1], history[2], history[3], history[4], seen)
         found = session.run(["query", "bonus"], {k: v.numpy() for k, v in inputs.items() if k in wanted})
         for own, trained in zip(found, expected, strict=True):
             np.testing.assert_allclose(own, trained.numpy(), atol=1e-4)

@@ -24,7 +24,9 @@ def histories() -> pd.DataFrame:
         ("b", "view_item", "item 5", "s3", None, "2026-03-03T10:00:00Z"),
         ("c", "session_start", None, "s4", "web", "2026-03-04T10:00:00Z"),
     ]
-    frame = pd.DataFrame(rows, columns=["history_id", "event", "item_id", "session_id", "channel", "timestamp"])
+    frame = pd.DataFrame.from_records(
+        rows, columns=["history_id", "event", "item_id", "session_id", "channel", "timestamp"]
+    )
     frame["timestamp"] = pd.to_datetime(frame["timestamp"])
     return frame.assign(user_id=["u", "v", None, "w", "x"], k=[1, 2, 3, 4, 5])
 
