@@ -17,7 +17,7 @@ Compose = Callable[..., Any]
 
 def histories() -> pd.DataFrame:
     """Visitors met in file order: one in two sessions, one with an unknown item, one who has only entered."""
-    rows: list[tuple[str | None, ...]] = [
+    rows: list[Any] = [
         ("b", "view_item", "item 3", "s1", "web", "2026-03-01T10:00:00Z"),
         ("b", "add_to_cart", "item 4", "s1", "web", "2026-03-01T10:01:00Z"),
         ("a", "view_item", "never seen", "s2", "app", "2026-03-02T10:00:00Z"),
@@ -28,7 +28,7 @@ def histories() -> pd.DataFrame:
         rows, columns=["history_id", "event", "item_id", "session_id", "channel", "timestamp"]
     )
     frame["timestamp"] = pd.to_datetime(frame["timestamp"])
-    return frame.assign(user_id=["u", "v", None, "w", "x"], k=[1, 2, 3, 4, 5])
+    return frame.assign(user_id=np.array(["u", "v", None, "w", "x"], object), k=[1, 2, 3, 4, 5])
 
 
 def run(compose: Compose, flow: Any, frame: pd.DataFrame, folder: Path, *overrides: str) -> pd.DataFrame:

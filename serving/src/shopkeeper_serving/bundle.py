@@ -29,6 +29,10 @@ ARRAYS: Final = {
 }
 """Arrays that each model family brings, as `<name>.npy` (item_knn's tables as `<name>_<task>.npy`)."""
 
+PARAMS: Final = {"repeat": ("decay",), "item_knn": ("decay",)}
+MAX_TOLERANCE: Final = 0.01
+"""A bundle whose own answers may be further off proves nothing by replaying them."""
+
 MAX_MANIFEST_BYTES: Final = 10_000_000
 
 
@@ -97,6 +101,9 @@ def read_bundle(path: str | Path) -> Bundle:
     for name in needed:
         if name not in manifest.files:
             raise BundleError(f"{folder / MANIFEST}: lists no {name}, which a {manifest.family} bundle needs")
+    for name in PARAMS.get(manifest.family, ()):
+        if name not in manifest.params:
+            raise BundleError(f"{folder / MANIFEST}: lacks params.{name}, which a {manifest.family} bundle needs")
     arrays = {name: open_array(folder / f"{name}.npy") for name in array_names(manifest)}
     bundle = Bundle(
         path=folder,
@@ -120,6 +127,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{file}: format {manifest.format_version}, this version reads {FORMAT_VERSION}")
     if manifest.family not in ARRAYS:
         raise BundleError(f"{file}: unknown model family {manifest.family!r}")
+    if not 0 <= manifest.score_tolerance <= MAX_TOLERANCE:
+        raise BundleError(f"{file}: score_tolerance={manifest.score_tolerance} is not between 0 and {MAX_TOLERANCE}")
     return manifest
 
 
@@ -152,7 +161,7 @@ def sha256_of(file: Path) -> str:
 def decode(file: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(file.read_bytes(), type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{file}: {error}") from error
 
 
@@ -160,7 +169,7 @@ def open_array(file: Path) -> npt.NDArray[Any]:
     """Memory-map a numeric array; object arrays, which would be pickles, are refused."""
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError) as error:
         raise BundleError(f"{file}: {error}") from error
 
 
@@ -173,8 +182,28 @@ def check_shapes(bundle: Bundle) -> None:
     per_task = (len(manifest.tasks), manifest.num_items)
     for name, array in bundle.arrays.items():
         table = name in (PRIOR, "bias", "repeat")
-        wrong = array.shape != per_task if table else name == "items" and len(array) != manifest.num_items
+        wrong = array.shape != per_task if table else name == "items" and array.shape[:1] != (manifest.num_items,)
         if wrong:
             raise BundleError(f"{folder / name}.npy: shape {array.shape} does not fit {manifest.num_items} items")
         if array.dtype.kind not in "fi":
             raise BundleError(f"{folder / name}.npy: type {array.dtype} is not numeric")
+    if manifest.family == "item_knn":
+        for task in manifest.tasks:
+            check_neighbours(bundle, task)
+
+
+def check_neighbours(bundle: Bundle, task: str) -> None:
+    """Refuse tables that are no sparse matrix of items by items."""
+    count, folder = bundle.manifest.num_items, bundle.path
+    indptr, indices, values = (bundle.arrays[f"{name}_{task}"] for name in ("indptr", "indices", "values"))
+    begins = indptr.shape == (count + 1,) and indptr.dtype.kind == "i" and (np.diff(indptr) >= 0).all()
+    if not begins or (indptr[0], indptr[-1]) != (0, indices.size):
+        raise BundleError(f"{folder / f'indptr_{task}'}.npy: does not say where the rows of {count} items begin")
+    if indices.ndim != 1 or indices.dtype.kind != "i" or not within(indices, count):
+        raise BundleError(f"{folder / f'indices_{task}'}.npy: is no list of items below {count}")
+    if values.shape != indices.shape:
+        raise BundleError(f"{folder / f'values_{task}'}.npy: shape {values.shape}, expected {indices.shape}")
+
+
+def within(indices: npt.NDArray[Any], count: int) -> bool:
+    return not len(indices) or bool(indices.min() >= 0 and indices.max() < count)

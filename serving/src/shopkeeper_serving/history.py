@@ -48,6 +48,8 @@ class Inputs(NamedTuple):
     seen: IntArray  # (B, U) distinct items, ascending, 0-padded
     last_item: IntArray  # (B,) item of the latest step that has one, 0 where none
     steps: IntArray  # (B,) steps of the whole history, before it is cut to the longest one read
+    past_owner: IntArray  # (P,) history of each known item in it, also of those too long ago to be read
+    past_item: IntArray  # (P,)
 
 
 class Reader:
@@ -138,6 +140,8 @@ def to_inputs(histories: Histories, *, order_only: bool, gap_seconds: float, max
         seen=seen,
         last_item=last_items(bag_owner, bag_item, count),
         steps=steps,
+        past_owner=owner[row[histories.item[row] > 0]],
+        past_item=histories.item[row[histories.item[row] > 0]],
     )
 
 
@@ -159,7 +163,7 @@ def step_numbers(
     if not order_only:
         return np.arange(len(row))
     before = np.maximum(np.arange(len(owner)) - 1, 0)
-    timed = (time >= 0) & (time[before] >= 0)
+    timed = (histories.time >= 0) & (time[before] >= 0)
     idle = np.where(timed, time - time[before] >= gap_seconds * 1e6, histories.session != histories.session[before])
     cut = (owner != owner[before]) | idle
     trip = np.cumsum(cut)[row]

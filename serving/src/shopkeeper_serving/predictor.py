@@ -14,6 +14,7 @@ from shopkeeper_serving.schemas import ColdStart, Event, ModelInfo, Prediction, 
 from shopkeeper_serving.scorers import FloatArray, make_scorer
 
 TASK_NEXT = "next"
+SCORES_AT_ONCE = 6_000_000
 
 
 class Golden(msgspec.Struct, frozen=True):
@@ -22,6 +23,13 @@ class Golden(msgspec.Struct, frozen=True):
     request: PredictRequest
     item_ids: dict[str, list[str]]
     scores: dict[str, list[float]]
+
+    def is_whole(self, tasks: Sequence[str]) -> bool:
+        """Whether every task asked for is answered, with as many ids as scores."""
+        wanted = set(self.request.tasks if self.request.tasks is not None else tasks)
+        if not self.item_ids.keys() == self.scores.keys() == wanted:
+            return False
+        return all(len(self.item_ids[task]) == len(scores) for task, scores in self.scores.items())
 
 
 class Ranked(NamedTuple):
@@ -76,7 +84,15 @@ class Predictor:
         tasks: Sequence[str] | None = None,
         exclude_seen: bool = False,
     ) -> list[Prediction]:
-        """`predict` for many visitors in one pass of the encoder."""
+        """`predict` for many visitors, as many in one pass of the encoder as scores fit in 24 MB."""
+        size = max(1, SCORES_AT_ONCE // (self.manifest.num_items * len(self.manifest.tasks)))
+        parts = [histories[begin : begin + size] for begin in range(0, len(histories), size)]
+        return [p for part in parts for p in self.predict_part(part, k=k, tasks=tasks, exclude_seen=exclude_seen)]
+
+    def predict_part(
+        self, histories: Sequence[Sequence[Event]], *, k: int, tasks: Sequence[str] | None, exclude_seen: bool
+    ) -> list[Prediction]:
+        """`predict_many` in a single pass."""
         read = self.reader.read(histories)
         inputs = self.inputs(read)
         ranked = self.rank(inputs, k=k, tasks=tasks, exclude_seen=exclude_seen)
@@ -112,8 +128,7 @@ class Predictor:
         nothing = nothing_known(inputs)
         scores[nothing] = self.bundle.arrays[PRIOR]
         if exclude_seen:
-            row, slot = np.nonzero(inputs.seen)
-            scores[row, :, inputs.seen[row, slot] - 1] = -np.inf
+            scores[inputs.past_owner, :, inputs.past_item - 1] = -np.inf
         ranked = {}
         for task in wanted:
             own = scores[:, self.manifest.tasks.index(task)]
@@ -137,12 +152,15 @@ class Predictor:
         decoder = msgspec.json.Decoder(Golden)
         try:
             golden = [decoder.decode(line) for line in file.read_bytes().splitlines() if line]
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BundleError(f"{file}: {error}") from error
         if not golden:
             raise BundleError(f"{file} holds no golden request")
         for number, case in enumerate(golden, start=1):
-            answer = self.predict(case.request.events, k=case.request.k, exclude_seen=case.request.exclude_seen)
+            if not case.is_whole(self.manifest.tasks):
+                raise BundleError(f"{file}: request {number} lacks the answer to a task, or an item of it")
+            request = case.request
+            answer = self.predict(request.events, k=request.k, tasks=request.tasks, exclude_seen=request.exclude_seen)
             for task, scores in case.scores.items():
                 found = answer.items.get(task, [])
                 if not agrees(found, case.item_ids[task], scores, self.manifest.score_tolerance):
@@ -158,29 +176,35 @@ def nothing_known(inputs: Inputs) -> npt.NDArray[np.bool_]:
 def top_k(scores: FloatArray, k: int) -> Ranked:
     """The k highest of each row, best first; ties in the order of the index."""
     k = min(k, scores.shape[1])
-    part = np.argpartition(-scores, k - 1, axis=1)[:, :k] if k < scores.shape[1] else None
-    index = np.broadcast_to(np.arange(scores.shape[1]), scores.shape) if part is None else part
+    index = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    bar = np.take_along_axis(scores, index, axis=1).min(axis=1, keepdims=True)
+    # a partition takes any of the items that tie with the k-th: these rows are picked again
+    for row in np.flatnonzero((scores >= bar).sum(axis=1) > k):
+        rivals = np.flatnonzero(scores[row] >= bar[row])
+        index[row] = rivals[np.argsort(-scores[row, rivals], kind="stable")[:k]]
     best = np.take_along_axis(scores, index, axis=1)
     order = np.lexsort((index, -best), axis=1)
     return Ranked(np.take_along_axis(index, order, axis=1) + 1, np.take_along_axis(best, order, axis=1))
 
 
 def agrees(found: list[ScoredItem], item_ids: list[str], scores: list[float], tolerance: float) -> bool:
-    """Same scores rank by rank within `tolerance`, and the same ids but among items that tie with the last."""
+    """Every item with the score it had within `tolerance`; items that tie with the last may stand for each other."""
     if len(found) != len(scores):
         return False
-    if any(abs(item.score - score) > tolerance for item, score in zip(found, scores, strict=True)):
-        return False
+    expected = dict(zip(item_ids, scores, strict=True))
     bar = (scores[-1] if scores else 0.0) + 2 * tolerance
-    expected = {i for i, score in zip(item_ids, scores, strict=True) if score > bar}
-    return expected <= {item.item_id for item in found}
+    if any(abs(item.score - expected.get(item.item_id, bar)) > 3 * tolerance for item in found):
+        return False
+    ranked = all(abs(item.score - score) <= tolerance for item, score in zip(found, scores, strict=True))
+    certain = {item for item, score in expected.items() if score > bar}
+    return ranked and certain <= {item.item_id for item in found}
 
 
 def cold_starts(histories: Histories, inputs: Inputs) -> list[ColdStart]:
     """How little is known of each visitor, and whether the priors had to answer."""
     count = len(inputs.length)
     owner = np.repeat(np.arange(count), np.diff(histories.offsets))
-    known = np.bincount(owner[histories.item > 0], minlength=count)
+    known = np.bincount(inputs.bag_cell // inputs.event.shape[1], minlength=count)
     unknown = np.bincount(owner[histories.names_item & (histories.item == 0)], minlength=count)
     nothing = nothing_known(inputs)
     missing = (inputs.context[:, 0] == 0).sum(axis=1)

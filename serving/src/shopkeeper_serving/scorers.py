@@ -13,6 +13,23 @@ from shopkeeper_serving.history import Inputs
 FloatArray = npt.NDArray[np.float32]
 
 
+GRAPH_INPUTS = frozenset(
+    [
+        "vectors",
+        "event",
+        "context",
+        "time",
+        "length",
+        "times",
+        "bought",
+        "steps_ago",
+        "seconds_ago",
+        "last_event",
+        "steps",
+    ]
+)
+
+
 class Scorer(Protocol):
     """Scores a batch of histories: (B, H tasks, V items) float32, higher is better."""
 
@@ -95,6 +112,10 @@ class EncoderScorer:
         self.repeat = bundle.arrays["repeat"]
         self.purchase = event_code(bundle, bundle.manifest.purchase_event)
         self.session = open_graph(bundle)
+        self.inputs = {i.name for i in self.session.get_inputs()}
+        if not self.inputs <= GRAPH_INPUTS:
+            unknown = ", ".join(sorted(self.inputs - GRAPH_INPUTS))
+            raise BundleError(f"{bundle.path / ENCODER}: wants inputs this version does not know: {unknown}")
 
     def score(self, inputs: Inputs) -> FloatArray:
         feeds = {
@@ -105,7 +126,7 @@ class EncoderScorer:
             "length": inputs.length,
             **self.observe(inputs),
         }
-        wanted = {i.name for i in self.session.get_inputs()}
+        wanted = self.inputs
         query, bonus = self.session.run(["query", "bonus"], {k: v for k, v in feeds.items() if k in wanted})
         scores: FloatArray = query @ self.items.T + self.bias
         row, slot = np.nonzero(inputs.seen)
@@ -123,7 +144,7 @@ class EncoderScorer:
         return pooled.reshape(*inputs.event.shape, -1)
 
     def observe(self, inputs: Inputs) -> dict[str, npt.NDArray[np.generic]]:
-        """Counts and recencies of each distinct item (B, U); zero in padded places."""
+        """Counts and recencies of each distinct item (B, U); without meaning in padded places, which are not read."""
         (count, width), slots = inputs.event.shape, inputs.seen.shape[1]
         owner, token = inputs.bag_cell // width, inputs.bag_cell % width
         place = owner * slots + inputs.bag_slot
