@@ -8,9 +8,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Batch, Vocabulary
 from shopkeeper.models.contract import DAY, FitData, SessionModel
+from shopkeeper.models.cooccurrence import session_items
 
 
 class CountedModel(SessionModel):
@@ -146,21 +146,6 @@ def similarity(data: FitData, task: str, *, neighbours: int, shrink: float, bloc
         values = (together.data / norm).astype(np.float32)
         blocks.append(top_of_rows(row, column, values, shape=together.shape, keep=neighbours))
     return sp.csr_array(sp.vstack(blocks, format="csr"))
-
-
-def session_items(data: FitData, task: str | None) -> sp.csr_array:
-    """Which items occur (or are targets of the task) in which session, as 0/1 float32 (sessions, V)."""
-    rows = data.rows()
-    item = np.asarray(data.prepared.rows["item"])[rows]
-    kept = item > 0
-    if task == s.TASK_PURCHASE:
-        kept &= np.asarray(data.prepared.rows["order"])[rows] >= 0
-    session = np.asarray(data.prepared.rows["session"])[rows[kept]]
-    shape = (len(data.prepared.sessions["time"]), data.vocabulary.num_items)
-    table = sp.csr_array((np.ones(len(session), np.float32), (session, item[kept] - 1)), shape=shape)
-    table.sum_duplicates()
-    table.data[:] = 1.0
-    return table
 
 
 def top_of_rows(

@@ -20,10 +20,15 @@ from torch import Tensor, nn
 
 from shopkeeper.data.batches import Batch, TaskTargets, Vocabulary
 from shopkeeper.models.contract import FitData, SessionModel
+from shopkeeper.models.cooccurrence import item_vectors
 from shopkeeper.models.losses import Sample, draw_sample, log_partition, softmax_loss, with_bonus
 
 GAP_BUCKETS = 31
 """Time since the step before, in buckets whose borders are powers of two seconds; one more for token 0."""
+
+
+NOISE = 0.1
+"""Random part of an item's vector beside what co-occurrence says: items that occur together alike stay two."""
 
 
 class Seen(NamedTuple):
@@ -67,7 +72,9 @@ class SASRec(SessionModel):
 
     Args:
         embed_dim: D, divisible by num_heads.
-        scale: length of a query before training; item vectors have length one.
+        likeness: per task, how much an item that is like the last step's scores before training: the log odds of one
+            whose vector is the same. Both tasks' queries start as that step's vector, times this.
+        repeat_start: per task, what an item of the history is worth before training, in log odds.
         half_life_days: how fast an event loses weight in the popularity that scores start from.
         context_dropout: share of training histories whose entry context and time are blanked.
         purchase_code: event code of a purchase, -1 where the log has none.
@@ -86,13 +93,16 @@ class SASRec(SessionModel):
         num_layers: int,
         num_heads: int,
         dropout: float,
-        scale: float,
+        likeness: dict[str, float],
+        repeat_start: dict[str, float],
         half_life_days: float,
         context_dropout: float,
         purchase_code: int,
     ) -> None:
         super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len)
-        self.scale, self.context_dropout, self.purchase_code = scale, context_dropout, purchase_code
+        self.context_dropout, self.purchase_code = context_dropout, purchase_code
+        self.likeness = [float(likeness[task]) for task in tasks]
+        self.repeat_start = [float(repeat_start[task]) for task in tasks]
         self.half_life_days = half_life_days
         self.item = nn.Embedding(vocabulary.num_items + 1, embed_dim, padding_idx=0)
         self.event = nn.Embedding(vocabulary.num_events + 1, embed_dim)
@@ -107,7 +117,7 @@ class SASRec(SessionModel):
         self.popularity_weight = nn.Parameter(torch.ones(len(tasks), 1))
         self.gate = nn.Linear(embed_dim, len(tasks))
         self.repeat_event = nn.Embedding(vocabulary.num_events + 1, 8)
-        self.repeat = nn.Sequential(nn.Linear(14, 32), nn.ReLU(), nn.Linear(32, len(tasks)))
+        self.repeat_in, self.repeat_out = nn.Linear(14, 32), nn.Linear(32, len(tasks))
         self.repeat_item = nn.Embedding(vocabulary.num_items + 1, len(tasks), padding_idx=0)
         self.drop = nn.Dropout(dropout)
         self.register_buffer("gap_borders", 2 ** torch.arange(GAP_BUCKETS, dtype=torch.int64))
@@ -119,21 +129,32 @@ class SASRec(SessionModel):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Small normal embeddings; the repeat terms start near nothing."""
+        """Small normal embeddings; queries start as the last step's vector, repeats with their worth."""
+        dim = self.item.embedding_dim
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
                 if module.padding_idx is not None:
                     nn.init.zeros_(module.weight[module.padding_idx : module.padding_idx + 1].detach())
-        nn.init.normal_(self.item.weight[1:].detach(), std=self.item.embedding_dim**-0.5)
+        nn.init.normal_(self.item.weight[1:].detach(), std=dim**-0.5)
         nn.init.zeros_(self.repeat_item.weight.detach())
-        nn.init.normal_(self.head.weight, std=self.scale / self.head.in_features)
+        # a normalised hidden state has length sqrt(D)
+        start = [weight * torch.eye(dim) / math.sqrt(dim) for weight in self.likeness]
+        self.head.weight.detach().copy_(torch.cat(start))
         nn.init.zeros_(self.head.bias)
+        self.repeat_out.bias.detach().copy_(torch.tensor(self.repeat_start))
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
     def fit(self, data: FitData) -> None:
-        """Start scores from recent log popularity, and draw training's negatives by popularity ** 0.75."""
+        """Start from what counting knows: recent log popularity, and vectors of items bought or looked at together.
+
+        Training's negatives are drawn by popularity ** 0.75.
+        """
+        vectors = torch.from_numpy(item_vectors(data, self.item.embedding_dim))
+        own = self.item.weight.detach()[1:]
+        seen = (vectors != 0).any(dim=1, keepdim=True)
+        own.copy_(torch.where(seen, vectors + NOISE * own, own))
         for h, task in enumerate(self.tasks):
             recent = torch.from_numpy(data.target_counts(task, half_life_days=self.half_life_days))
             self.popularity[h] = torch.log((recent + 0.1) / (recent + 0.1).mean())
@@ -203,7 +224,7 @@ class SASRec(SessionModel):
             dim=-1,
         )
         features = torch.cat([numbers, self.repeat_event(seen.last_event)], dim=-1)
-        raised: Tensor = self.repeat(features) + gate
+        raised: Tensor = self.repeat_out(F.relu(self.repeat_in(features))) + gate
         return raised
 
     def observe(self, batch: Batch) -> Seen:

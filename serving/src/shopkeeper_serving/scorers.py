@@ -13,21 +13,9 @@ from shopkeeper_serving.history import Inputs
 FloatArray = npt.NDArray[np.float32]
 
 
-GRAPH_INPUTS = frozenset(
-    [
-        "vectors",
-        "event",
-        "context",
-        "time",
-        "length",
-        "times",
-        "bought",
-        "steps_ago",
-        "seconds_ago",
-        "last_event",
-        "steps",
-    ]
-)
+HISTORY_INPUTS = ("vectors", "event", "context", "time", "length")
+SEEN_INPUTS = ("times", "bought", "steps_ago", "seconds_ago", "last_event", "steps")
+GRAPH_INPUTS = frozenset([*HISTORY_INPUTS, *SEEN_INPUTS])
 
 
 class Scorer(Protocol):
