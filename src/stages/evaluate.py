@@ -48,7 +48,7 @@ def run(config: EvaluateConfig) -> None:
         title=f"{prepared.manifest['source']}: {subject.family}",
         facts=facts(prepared, chosen, config),
         drops=drops(prepared),
-        curves={"ndcg on validation strangers": chosen.curve(MONITOR)},
+        curves={"mean ndcg of the tasks": chosen.curve(MONITOR)},
     )
     for task in subject.tasks:
         print_warm_up(metrics, task)

@@ -30,7 +30,8 @@ Say = Callable[[str], None]
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
-MONITOR = "val_epoch/primary"
+MONITOR = "val_epoch/mean"
+"""What stops training and picks the checkpoint: the mean ndcg of the model's tasks; run=best compares val/primary."""
 
 
 @dataclass(frozen=True)
@@ -311,8 +312,9 @@ class EpochLog(pl.Callback):
         measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
         if self.validation is not None:
             metrics = self.validation.metrics(pl_module.model)
-            primary = metrics.get(tracking.PRIMARY, next(iter(metrics.values())))
-            pl_module.log(MONITOR, primary, prog_bar=True)
+            mean = self.validation.mean(metrics)
+            pl_module.log(MONITOR, mean, prog_bar=True)
+            measured |= {MONITOR: mean}
             measured |= {name.replace("val/", "val_epoch/"): v for name, v in metrics.items() if "/k" not in name}
             pl_module.train()
         if trainer.is_global_zero:

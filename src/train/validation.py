@@ -1,5 +1,6 @@
 """The one number runs are chosen by: how well a model ranks the next purchase of validation strangers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,9 +57,18 @@ class Validation:
                 continue
             ranks = judge(model, self.prepared, examples, targets, task=task)
             values = per_example(ranks, targets.offsets, self.cutoff)[f"ndcg@{self.cutoff}"]
-            name = f"val/{task}/ndcg_at_{self.cutoff}"  # MLflow allows no @ in names
+            name = self.name(task)
             found[name] = float(values[examples.k >= 1].mean())
             for k in np.unique(examples.k):
                 found[f"{name}/k{k}"] = float(values[examples.k == k].mean())
-        primary = f"val/{self.primary}/ndcg_at_{self.cutoff}"
+        primary = self.name(self.primary)
         return found | ({PRIMARY: found[primary]} if primary in found else {})
+
+    def mean(self, metrics: Mapping[str, float]) -> float:
+        """Mean over tasks of the pooled ndcg in what `metrics` returned."""
+        pooled = [metrics[self.name(task)] for task in self.examples if self.name(task) in metrics]
+        return sum(pooled) / len(pooled)
+
+    def name(self, task: str) -> str:
+        """MLflow allows no @ in names."""
+        return f"val/{task}/ndcg_at_{self.cutoff}"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from shopkeeper.data.batches import Batch
+from shopkeeper.data.batches import Batch, collate, example_pieces
 from shopkeeper.data.examples import Examples
-from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.prepared import Prepared, ragged_ranges
 from shopkeeper.models.checkpoint import load_model, save_model
 from shopkeeper.models.contract import SessionModel, last_items, nothing_known, rank_ready
 
@@ -28,6 +28,13 @@ pytestmark = [
 @pytest.fixture
 def model(shops: dict[str, Prepared], build: Build, shop: str, family: str) -> SessionModel:
     return build(shops[shop], family)
+
+
+def with_rows(prepared: Prepared, **columns: np.ndarray) -> Prepared:
+    """The same dataset with other values in some columns of its rows."""
+    changed = Prepared(prepared.path, prepared.manifest)
+    changed.rows = {**changed.rows, **columns}
+    return changed
 
 
 def close(first: Tensor, second: Tensor) -> None:
@@ -55,17 +62,28 @@ def test_padding_and_company_change_nothing(
         close(alone[0], together[i])
 
 
-def test_what_comes_later_changes_nothing(
-    model: SessionModel, batch_of: BatchOf, examples: AllExamples, shop: str
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_what_is_not_visible_changes_nothing(
+    model: SessionModel, shops: dict[str, Prepared], examples: AllExamples, shop: str, k: int, rng: np.random.Generator
 ) -> None:
-    own = examples[shop]
-    some = own.only(np.flatnonzero(own.k == 2))
-    before = rank_ready(model, batch_of(shop, some))
-    # the same histories beside longer ones of the same visitors
-    longer = own.only(np.flatnonzero(np.isin(own.visitor, some.visitor)))
-    place = np.flatnonzero(longer.k == 2)
+    """Neither what comes later, nor what a held-out user did before, nor other visitors."""
+    prepared, some = shops[shop], examples[shop].only(np.flatnonzero(examples[shop].k == k))
+    moments = some.moments(prepared)
+    hidden = np.ones(len(prepared.rows["time"]), bool)
+    hidden[ragged_ranges(moments.start, moments.end)] = False
+    others = np.flatnonzero(hidden)
+    mixed = {name: np.array(prepared.rows[name]) for name in ("item", "event", "context_channel")}
+    for column in mixed.values():
+        column[others] = column[rng.permutation(others)]
+    late = np.array(prepared.rows["time"])
+    late[others] += 10**12
+    changed = with_rows(prepared, **mixed, time=late)
 
-    close(rank_ready(model, batch_of(shop, longer))[place], before)
+    assert hidden[moments.end].any()  # there is a future
+    assert len(some) == len(np.unique(some.visitor))
+    pieces = example_pieces(some, model.max_len)
+    before = rank_ready(model, collate(prepared, pieces, model.vocabulary))
+    close(rank_ready(model, collate(changed, pieces, model.vocabulary)), before)
 
 
 def test_items_of_a_step_have_no_order(
@@ -102,16 +120,39 @@ def test_next_never_names_the_last_item(
     for h, task in enumerate(model.tasks):
         own = scores[rows, h, last[rows] - 1]
         assert torch.isinf(own).all() if task == "next" else torch.isfinite(own).all()
+        excluded = torch.isinf(scores[:, h]).sum(dim=1)
+        assert torch.equal(excluded, (last > 0).long() if task == "next" else torch.zeros_like(last))
 
 
 def test_an_unknown_item_counts_as_none(
-    model: SessionModel, batch_of: BatchOf, examples: AllExamples, shops: dict[str, Prepared], shop: str
+    model: SessionModel, shops: dict[str, Prepared], examples: AllExamples, shop: str
 ) -> None:
-    # collate drops what is outside the vocabulary before a model sees it: no index is out of its range
-    batch = batch_of(shop, examples[shop])
+    prepared, pieces = shops[shop], example_pieces(examples[shop], model.max_len)
+    known = model.vocabulary.num_items - 6
+    item = np.array(prepared.rows["item"])
+    absent = with_rows(prepared, item=np.where(item > known, 0, item))
 
-    assert int(batch.bag_item.max()) <= model.vocabulary.num_items
-    assert (batch.bag_item > 0).all()
+    batch = collate(prepared, pieces, model.vocabulary._replace(num_items=known))
+    expected = collate(absent, pieces, model.vocabulary)
+
+    assert (collate(prepared, pieces, model.vocabulary).bag_item > known).any()
+    close(rank_ready(model, batch), rank_ready(model, expected))
+
+
+def test_an_event_or_context_never_seen_counts_as_unknown(
+    model: SessionModel, shops: dict[str, Prepared], examples: AllExamples, shop: str
+) -> None:
+    prepared, pieces = shops[shop], example_pieces(examples[shop], model.max_len)
+    event, channel = np.array(prepared.rows["event"]), np.array(prepared.rows["context_channel"])
+    sessions = np.array(prepared.sessions["context_channel"])
+    absent = with_rows(prepared, event=np.where(event > 1, 0, event), context_channel=np.where(channel > 1, 0, channel))
+    absent.sessions = {**prepared.sessions, "context_channel": np.where(sessions > 1, 0, sessions)}
+
+    batch = collate(prepared, pieces, model.vocabulary._replace(num_events=1, context=(1,)))
+    expected = collate(absent, pieces, model.vocabulary)
+
+    assert (channel > 1).any()
+    close(rank_ready(model, batch), rank_ready(model, expected))
 
 
 def test_the_same_seed_gives_the_same_model(

@@ -29,6 +29,7 @@ def test_the_primary_metric_pools_the_next_purchase_over_k_from_one(shops: dict[
     assert found["val/primary"] == found["val/purchase/ndcg_at_20"]
     assert found["val/primary"] == pytest.approx(np.average(by_k, weights=weights))
     assert "val/next/ndcg_at_20/k0" in found
+    assert validation.mean(found) == pytest.approx((found["val/primary"] + found["val/next/ndcg_at_20"]) / 2)
 
 
 def test_a_model_without_the_primary_head_has_no_primary_metric(shops: dict[str, Prepared]) -> None:
