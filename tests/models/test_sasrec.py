@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from shopkeeper.data.batches import Batch, TokenBatches, TrainingPieces, Vocabulary
+from shopkeeper.data.batches import Batch, TaskTargets, TokenBatches, TrainingPieces, Vocabulary
 from shopkeeper.data.examples import Examples
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.windows import train_window
+from shopkeeper.models.checkpoint import build_model
+from shopkeeper.models.contract import FitData
 from shopkeeper.models.sasrec import SASRec, Seen, add_to_seen
 
 Build = Callable[..., SASRec]
@@ -113,6 +115,29 @@ def test_a_sample_as_good_as_the_catalogue_gives_nearly_its_loss(model: SASRec, 
     assert float(sampled.detach()) == pytest.approx(float(full.detach()), rel=0.1)
 
 
+def test_a_sample_that_could_hold_the_catalogue_is_the_catalogue(model: SASRec, training: TrainingPieces) -> None:
+    batch = training[np.arange(16)]
+    whole = model.vocabulary.num_items
+
+    full = model.losses(batch, num_negatives=10**9)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        assert all(map(torch.equal, model.losses(batch, num_negatives=whole), full))
+
+
+def test_an_items_own_repeat_term_raises_it_where_it_was_seen(
+    shops: dict[str, Prepared], build: Build, batch_of: BatchOf, examples: dict[str, Examples], shop: str
+) -> None:
+    model, batch = build(shops[shop], "sasrec"), batch_of(shop, examples[shop])
+    before = model.score(batch)
+    with torch.no_grad():
+        model.repeat_item.weight[1:] += 5.0
+    seen = torch.zeros(len(batch.event), model.vocabulary.num_items + 1).scatter(1, batch.seen, 1.0)[:, 1:]
+
+    assert 0 < seen.mean() < 1
+    torch.testing.assert_close(model.score(batch) - before, (5.0 * seen)[:, None].expand_as(before))
+
+
 def test_it_learns_whose_favourites_are_whose(
     shops: dict[str, Prepared], build: Build, training: TrainingPieces, shop: str
 ) -> None:
@@ -131,10 +156,58 @@ def test_it_learns_whose_favourites_are_whose(
     assert np.mean(history[-len(batches) :]) < 0.8 * np.mean(history[: len(batches)])
 
 
-def test_popularity_is_where_scores_start(shops: dict[str, Prepared], config: Callable[[str], dict[str, Any]]) -> None:
-    from shopkeeper.models.checkpoint import build_model
-    from shopkeeper.models.contract import FitData
+CYCLE, STEPS = 8, 3
 
+
+def cycle() -> Batch:
+    """Visitor b takes the items b, b + 1, b + 2 (of 8, then from the first again); the next target is one on."""
+    start, width = torch.arange(CYCLE)[:, None], STEPS + 1
+    seen = ((start + torch.arange(STEPS)) % CYCLE + 1).sort(dim=1).values
+    items = (start + torch.arange(STEPS)) % CYCLE + 1
+    cells = torch.arange(CYCLE * width).view(CYCLE, width)
+    wanted = (start + torch.arange(1, width)) % CYCLE + 1
+    among = wanted[:, :, None] == seen[:, None]
+    slot = torch.where(among.any(dim=2), among.long().argmax(dim=2), -1)
+    return Batch(
+        event=torch.tensor([[1] + [2] * STEPS]).repeat(CYCLE, 1),
+        context=torch.zeros((CYCLE, width, 0), dtype=torch.int64),
+        time=torch.arange(width).repeat(CYCLE, 1) * 3600,
+        length=torch.full((CYCLE,), width),
+        bag_item=items.flatten(),
+        bag_cell=cells[:, 1:].flatten(),
+        bag_slot=(items[:, :, None] == seen[:, None]).long().argmax(dim=2).flatten(),
+        seen=seen,
+        targets=(TaskTargets(cells[:, 1:].flatten(), wanted.flatten(), torch.ones(CYCLE * STEPS), slot.flatten()),),
+    )
+
+
+@pytest.mark.parametrize("num_negatives", [CYCLE, 5])
+def test_it_learns_an_order_that_counts_do_not_show(
+    config: Callable[[str], dict[str, Any]], num_negatives: int
+) -> None:
+    # every item is as frequent as any other, and the target is never in the history: only order tells
+    torch.manual_seed(0)
+    model = build_model(
+        config("sasrec") | {"embed_dim": 16, "num_layers": 1, "dropout": 0.0},
+        vocabulary=Vocabulary(num_items=CYCLE, num_events=2, context=()),
+        tasks=["next"],
+        max_len=STEPS,
+        facts={"purchase_code": 2},
+    )
+    assert isinstance(model, SASRec)
+    batch, target = cycle(), (torch.arange(CYCLE) + STEPS) % CYCLE
+    untrained = model.score(batch)[:, 0].argmax(dim=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(120):
+        optimizer.zero_grad()
+        model.losses(batch, num_negatives=num_negatives)[0].backward()
+        optimizer.step()
+
+    assert (untrained == target).sum() <= CYCLE // 2
+    assert model.eval().score(batch)[:, 0].argmax(dim=1).tolist() == target.tolist()
+
+
+def test_popularity_is_where_scores_start(shops: dict[str, Prepared], config: Callable[[str], dict[str, Any]]) -> None:
     prepared = shops["orders"]
     vocabulary = Vocabulary.of(prepared, refit=False)
     fresh = build_model(
