@@ -89,9 +89,10 @@ def evaluated(subject: TrackedRun, config: DemoConfig, prepared: Prepared, outpu
     asked = configure("evaluate", EvaluateConfig, *arguments, *tracking_overrides(output), *config.evaluate)
     if evaluate.is_current(folder, asked, subject):
         print(f"reusing {folder}: same run, same protocol")
-    else:
-        evaluate.run(asked)
-    return dict(json.loads((folder / METRICS_FILE).read_text(encoding="utf-8")))
+        return dict(json.loads((folder / METRICS_FILE).read_text(encoding="utf-8")))
+    metrics, report = evaluate.make_report(asked)
+    print(f"report: {report}")
+    return metrics
 
 
 def exported(prepared: Prepared, output: Path) -> None:
@@ -151,6 +152,9 @@ def ask(url: str, prepared: Prepared, steps: int) -> None:
 
 
 def describe(titles: Any, item: dict[str, Any]) -> str:
-    """Category and brand, where the catalogue has them."""
-    found = titles.loc[item["item_id"]]
-    return ", ".join(str(found[c]) for c in ("category", "title", "brand") if c in found and isinstance(found[c], str))
+    """Category, title and brand, where the catalogue has them; a title that repeats its category is left out."""
+    words: list[str] = []
+    for value in (titles.loc[item["item_id"]][c] for c in (s.CATEGORY, s.TITLE, s.BRAND)):
+        if isinstance(value, str) and not any(value in word for word in words):
+            words.append(value)
+    return ", ".join(words)

@@ -32,6 +32,14 @@ POPULATIONS = ("strangers", "known")
 
 
 def run(config: EvaluateConfig) -> None:
+    metrics, report = make_report(config)
+    for task in metrics["tasks"]:
+        print_warm_up(metrics, task)
+    print(f"report: {report}")
+
+
+def make_report(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
+    """Judge the run and the baselines; return the content of metrics.json and where the page is."""
     prepared = Prepared.read(config.prepared)
     store = Store(config.tracking)
     chosen = store.find(config.run, dataset_hash=prepared.content_hash)
@@ -50,9 +58,7 @@ def run(config: EvaluateConfig) -> None:
         drops=drops(prepared),
         curves={"mean ndcg of the tasks": chosen.curve(MONITOR)},
     )
-    for task in subject.tasks:
-        print_warm_up(metrics, task)
-    print(f"report: {report[1]}")
+    return metrics, report[1]
 
 
 def print_warm_up(metrics: dict[str, Any], task: str) -> None:

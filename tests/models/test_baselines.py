@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from shopkeeper.data.batches import Batch, Vocabulary
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.windows import train_window
-from shopkeeper.models.baselines import ItemKNN, Popularity, Repeat, top_of_rows
+from shopkeeper.models.baselines import ItemKNN, Popularity, Repeat, similarity, top_of_rows
 from shopkeeper.models.contract import FitData
 
 # Train is January; the rows of March to May only make the other splits.
@@ -30,6 +31,14 @@ TRIPS = {
 BREAD, JAM, MILK, TEA = 1, 2, 3, 4
 
 
+def prepare_log(frame: pd.DataFrame, folder: Path, compose: Callable[..., Any]) -> Prepared:
+    frame.to_parquet(folder / "log.parquet")
+    split = ["val_share=null", "test_share=null", "val_days=60", "test_days=30", "holdout_share=0"]
+    overrides = [f"data.events={folder / 'log.parquet'}", f"output={folder / 'shop'}", "threads=1"]
+    overrides += [f"data.split.{s}" for s in split]
+    return prepare(compose("prepare", PrepareConfig, "data=events", *overrides), say=lambda text: None)
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, compose: Callable[..., Any]) -> Prepared:
     folder = tmp_path_factory.mktemp("trips")
@@ -37,11 +46,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, compose: Callable[..., Any]) 
     frame = pd.DataFrame(rows, columns=["timestamp", "item_id"]).assign(event="purchase")
     frame["timestamp"] = pd.to_datetime(frame["timestamp"], utc=True)
     frame["user_id"] = "u" + frame["timestamp"].dt.strftime("%m%d")
-    frame.to_parquet(folder / "log.parquet")
-    split = ["val_share=null", "test_share=null", "val_days=60", "test_days=30", "holdout_share=0"]
-    overrides = [f"data.events={folder / 'log.parquet'}", f"output={folder / 'shop'}", "threads=1"]
-    overrides += [f"data.split.{s}" for s in split]
-    return prepare(compose("prepare", PrepareConfig, "data=events", *overrides), say=lambda text: None)
+    return prepare_log(frame, folder, compose)
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +143,67 @@ def test_item_knn_sums_over_the_history(data: FitData) -> None:
 
 
 def test_only_the_nearest_neighbours_are_kept(data: FitData) -> None:
-    model = ItemKNN(**sizes(data), neighbours=1, shrink=1.0, decay=1.0, window_days=None)
+    model = ItemKNN(**sizes(data), neighbours=2, shrink=1.0, decay=1.0, window_days=None)
     model.fit(data)
 
-    assert (np.diff(model.similarity_of(0).indptr) <= 1).all()
+    near = model.similarity_of(0).toarray()
+    # itself and: bread-milk 0.58 over bread-tea 0.25; jam-tea 0.37 over bread-tea 0.25
+    kept = {BREAD: {BREAD, MILK}, JAM: {JAM, TEA}, MILK: {BREAD, MILK}, TEA: {JAM, TEA}}
+    assert {item: set(np.flatnonzero(near[item - 1]) + 1) for item in kept} == kept
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 100])
+def test_similarity_is_the_same_in_blocks_of_any_size(data: FitData, block: int) -> None:
+    whole = similarity(data, "purchase", neighbours=2, shrink=1.0).toarray()
+
+    found = similarity(data, "purchase", neighbours=2, shrink=1.0, block=block)
+
+    np.testing.assert_array_equal(found.toarray(), whole)
+
+
+@pytest.fixture(scope="module")
+def looks(tmp_path_factory: pytest.TempPathFactory, compose: Callable[..., Any]) -> FitData:
+    """Three sessions of views and purchases, of which the model may learn."""
+    sessions = {
+        "2026-01-01": [("view_item", "bread"), ("view_item", "bread"), ("purchase", "milk")],
+        "2026-01-02": [("view_item", "bread"), ("view_item", "tea"), ("purchase", "tea")],
+        "2026-01-03": [("view_item", "bread"), ("view_item", "jam")],
+        "2026-03-30": [("view_item", "jam")],
+        "2026-05-30": [("view_item", "jam")],
+    }
+    rows = [(day, event, item) for day, steps in sessions.items() for event, item in steps]
+    frame = pd.DataFrame(rows, columns=["timestamp", "event", "item_id"])
+    frame["timestamp"] = pd.to_datetime(frame["timestamp"], utc=True) + pd.to_timedelta(range(len(rows)), unit="s")
+    frame["user_id"] = "u" + frame["timestamp"].dt.strftime("%m%d")
+    prepared = prepare_log(frame, tmp_path_factory.mktemp("looks"), compose)
+    assert prepared.item_ids() == ["bread", "jam", "milk", "tea"]
+    return FitData(prepared, train_window(prepared), Vocabulary.of(prepared, refit=False))
+
+
+def test_purchases_are_near_to_what_was_looked_at(looks: FitData) -> None:
+    near = similarity(looks, "purchase", neighbours=4, shrink=1.0).toarray()
+
+    # looked at or bought: bread in 3 sessions, jam in 1, milk in 1, tea in 1; bought: milk in 1, tea in 1
+    assert near[BREAD - 1].tolist() == pytest.approx([0, 0, 1 / (math.sqrt(3) + 1), 1 / (math.sqrt(3) + 1)])
+    assert near[MILK - 1].tolist() == pytest.approx([0, 0, 1 / (1 + 1), 0])  # nobody bought bread
+    assert near[JAM - 1].tolist() == [0, 0, 0, 0]
+
+
+def test_for_the_next_item_looks_are_near_to_looks(looks: FitData) -> None:
+    near = similarity(looks, "next", neighbours=4, shrink=1.0).toarray()
+
+    # seen twice in a session is seen once
+    assert near[BREAD - 1].tolist() == pytest.approx([3 / (3 + 1), *[1 / (math.sqrt(3) + 1)] * 3])
+    assert near[JAM - 1].tolist() == pytest.approx([1 / (math.sqrt(3) + 1), 1 / (1 + 1), 0, 0])
+
+
+def test_popularity_is_of_each_task(looks: FitData) -> None:
+    model = Popularity(**sizes(looks) | {"tasks": ["purchase", "next"]}, window_days=None)
+    model.fit(looks)
+
+    # bought: milk 1, tea 1; any event: bread 4, jam 1, milk 1, tea 2; the score is (n + n/(max + 1)) / (the most + 1)
+    bought, any_event = np.array([0, 0, 1.5, 1.5]) / 2.5, np.array([4.8, 1.2, 1.2, 2.4]) / 5.8
+    assert model.prior_scores().numpy() == pytest.approx(np.stack([bought, any_event]))
 
 
 def test_top_of_rows_keeps_the_largest_and_of_equal_ones_the_lower_column() -> None:

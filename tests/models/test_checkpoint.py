@@ -37,14 +37,44 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_model(tmp_path / "model.pt")
 
 
-def test_a_damaged_file_is_named(tmp_path: Path, config: Callable[[str], dict[str, Any]]) -> None:
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.5, 0.99])
+def test_a_file_cut_short_is_named(tmp_path: Path, config: Callable[[str], dict[str, Any]], share: float) -> None:
     model = build_model(config("sasrec"), **SIZES)
     save_model(tmp_path / "model.pt", model, config=config("sasrec"), facts=SIZES["facts"])
     content = (tmp_path / "model.pt").read_bytes()
-    (tmp_path / "model.pt").write_bytes(content[: len(content) // 2])
+    (tmp_path / "model.pt").write_bytes(content[: int(len(content) * share)])
 
     with pytest.raises(UserError, match=r"checkpoint .*model\.pt cannot be read"):
         load_model(tmp_path / "model.pt")
+
+
+def test_it_loads_in_evaluation_mode(tmp_path: Path, config: Callable[[str], dict[str, Any]]) -> None:
+    model = build_model(config("sasrec"), **SIZES).train()
+    save_model(tmp_path / "model.pt", model, config=config("sasrec"), facts=SIZES["facts"])
+
+    assert model.training
+    assert not load_model(tmp_path / "model.pt").training
+
+
+def test_saving_again_replaces_and_leaves_nothing_beside(
+    tmp_path: Path, config: Callable[[str], dict[str, Any]]
+) -> None:
+    for max_len in (4, 5):
+        model = build_model(config("sasrec"), **SIZES | {"max_len": max_len})
+        save_model(tmp_path / "model.pt", model, config=config("sasrec"), facts=SIZES["facts"])
+
+    assert load_model(tmp_path / "model.pt").max_len == 5
+    assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_it_reads_without_running_code(tmp_path: Path, config: Callable[[str], dict[str, Any]]) -> None:
+    model = build_model(config("sasrec"), **SIZES)
+    save_model(tmp_path / "model.pt", model, config=config("sasrec"), facts=SIZES["facts"])
+
+    content = torch.load(tmp_path / "model.pt", weights_only=True)
+
+    assert content["config"] == config("sasrec")
+    assert content["state"].keys() == model.state_dict().keys()
 
 
 def test_a_file_that_runs_code_is_refused(tmp_path: Path) -> None:
