@@ -33,8 +33,9 @@ class Answer(nn.Module):
         seconds_ago: Tensor,
         last_event: Tensor,
         steps: Tensor,
+        popularity: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        seen = Seen(times, bought, steps_ago, seconds_ago, last_event, steps)
+        seen = Seen(times, bought, steps_ago, seconds_ago, last_event, steps, popularity)
         return self.model.answer(vectors, event, context, time, length, seen)
 
 
@@ -55,6 +56,7 @@ def write_graph(model: SASRec, path: Path) -> None:
         "seconds_ago": torch.ones(batch, slots),
         "last_event": torch.ones(batch, slots, dtype=torch.int64),
         "steps": steps,
+        "popularity": torch.randn(batch, slots),
     }
     with quiet_exporter():
         # positions bound the tokens: a longer history never reaches the graph

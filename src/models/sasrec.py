@@ -40,6 +40,7 @@ class Seen(NamedTuple):
     seconds_ago: Tensor  # float
     last_event: Tensor  # int64, event code of the latest
     steps: Tensor  # float, steps so far
+    popularity: Tensor  # float, log popularity of the item, by the first task
 
 
 class Block(nn.Module):
@@ -117,7 +118,7 @@ class SASRec(SessionModel):
         self.popularity_weight = nn.Parameter(torch.ones(len(tasks), 1))
         self.gate = nn.Linear(embed_dim, len(tasks))
         self.repeat_event = nn.Embedding(vocabulary.num_events + 1, 8)
-        self.repeat_in, self.repeat_out = nn.Linear(14, 32), nn.Linear(32, len(tasks))
+        self.repeat_in, self.repeat_out = nn.Linear(15, 32), nn.Linear(32, len(tasks))
         self.repeat_item = nn.Embedding(vocabulary.num_items + 1, len(tasks), padding_idx=0)
         self.drop = nn.Dropout(dropout)
         self.register_buffer("gap_borders", 2 ** torch.arange(GAP_BUCKETS, dtype=torch.int64))
@@ -220,6 +221,7 @@ class SASRec(SessionModel):
                 torch.log1p(seen.seconds_ago / 3600.0),
                 torch.log1p(seen.steps),
                 seen.times / seen.steps.clamp(min=1.0),
+                seen.popularity,
             ],
             dim=-1,
         )
@@ -246,6 +248,7 @@ class SASRec(SessionModel):
             seconds_ago=(batch.time[:, :, None] - at).clamp(min=0).float(),
             last_event=batch.event[:, :, None].expand(shape).gather(1, last),
             steps=position.expand(shape).float(),
+            popularity=F.pad(self.popularity[0], (1, 0))[batch.seen][:, None].expand(shape),
         )
 
     # --- training ------------------------------------------------------------------------------------------------

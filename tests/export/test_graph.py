@@ -41,6 +41,7 @@ def random_inputs(batch: int, tokens: int, slots: int, columns: int) -> dict[str
         **{name: torch.rand(batch, slots, generator=generator) for name in floats},
         "last_event": torch.randint(0, 4, (batch, slots), generator=generator),
         "steps": torch.ones(batch, slots),
+        "popularity": torch.randn(batch, slots, generator=generator),
     }
 
 

@@ -223,7 +223,7 @@ def test_popularity_is_where_scores_start(shops: dict[str, Prepared], config: Ca
 
 def test_bonus_depends_on_what_was_seen(model: SASRec) -> None:
     ones, none = torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int64)
-    once = Seen(ones, ones, ones, ones, none, ones)
+    once = Seen(ones, ones, ones, ones, none, ones, ones)
     often = once._replace(times=5 * ones)
     gate = torch.zeros(1, 1, len(model.tasks))
 

@@ -14,7 +14,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 HISTORY_INPUTS = ("vectors", "event", "context", "time", "length")
-SEEN_INPUTS = ("times", "bought", "steps_ago", "seconds_ago", "last_event", "steps")
+SEEN_INPUTS = ("times", "bought", "steps_ago", "seconds_ago", "last_event", "steps", "popularity")
 GRAPH_INPUTS = frozenset([*HISTORY_INPUTS, *SEEN_INPUTS])
 
 
@@ -98,6 +98,7 @@ class EncoderScorer:
     def __init__(self, bundle: Bundle) -> None:
         self.items, self.bias = bundle.arrays["items"], np.asarray(bundle.arrays["bias"], np.float32)
         self.repeat = bundle.arrays["repeat"]
+        self.popularity = np.asarray(bundle.arrays[PRIOR][0], np.float32)
         self.purchase = event_code(bundle, bundle.manifest.purchase_event)
         self.session = open_graph(bundle)
         self.inputs = {i.name for i in self.session.get_inputs()}
@@ -150,6 +151,7 @@ class EncoderScorer:
             "seconds_ago": seconds.astype(np.float32),
             "last_event": inputs.event[rows, last],
             "steps": np.broadcast_to(end, (count, slots)).astype(np.float32),
+            "popularity": np.where(inputs.seen > 0, self.popularity[inputs.seen - 1], np.float32(0)),
         }
 
 
