@@ -126,7 +126,7 @@ def encoder(make_bundle: MakeBundle) -> Bundle:
     bundle = read_bundle(make_bundle())
     (bundle.path / "encoder.onnx").write_bytes(tiny_graph())
     arrays = {
-        "prior": np.zeros((1, 5), np.float32),
+        "prior": np.array([[0.5, -1, 2, 0, 0]], np.float32),
         "items": np.array([[1, 0], [0, 1], [1, 1], [2, 0], [0, 0]], np.float32),
         "bias": np.array([[0.1, 0.2, 0.3, 0.4, 0.5]], np.float32),
         "repeat": np.array([[10, 20, 30, 40, 50]], np.float32),
@@ -163,6 +163,7 @@ def test_what_is_told_of_the_items_seen(encoder: Bundle) -> None:
         "seconds_ago": [[40, 0]],
         "last_event": [[4, 2]],
         "steps": [[3, 3]],
+        "popularity": [[0.5, -1]],
     }
     assert {name: array.tolist() for name, array in seen.items()} == expected
 
