@@ -131,6 +131,10 @@ class TaskConfig:
     heads: str
     weights: dict[str, float]
 
+    def __post_init__(self) -> None:
+        for task, weight in self.weights.items():
+            require(weight > 0, f"task.weights.{task}", weight, "above 0")
+
 
 @dataclass(kw_only=True)
 class BatchConfig:
@@ -148,10 +152,12 @@ class OptimizerConfig:
     weight_decay: float
     warmup_steps: int
     clip_norm: float
+    average: float
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
+        require(0 <= self.average < 1, "optimizer.average", self.average, "at least 0 and below 1")
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -241,7 +241,7 @@ def descend(setting: Setting, model: SASRec, *, steps: int | None) -> dict[str, 
     loader: DataLoader[Any] = DataLoader(pieces, sampler=batches, batch_size=None, generator=torch.Generator())
     module = TrainingModule(
         model,
-        weights=[config.task.weights[task] for task in setting.tasks],
+        weights=loss_weights(config.task.weights, setting.tasks),
         num_negatives=int(config.loss["num_negatives"]),
         optimizer=config.optimizer,
         seed=config.seed,
@@ -256,11 +256,17 @@ def descend(setting: Setting, model: SASRec, *, steps: int | None) -> dict[str, 
     if last.exists():  # Lightning draws the first epoch's batches before it tells which epoch it is
         batches.set_epoch(int(torch.load(last, weights_only=False)["epoch"]) + 1)
     trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=False)
-    if steps is not None:
-        return {"best_step": trainer.global_step}
-    best = torch.load(folder / BEST, weights_only=False)
-    module.load_state_dict(best["state_dict"])
-    return {"best_step": int(best["global_step"])}
+    if steps is None:
+        best = torch.load(folder / BEST, weights_only=False)
+        module.load_state_dict(best["state_dict"])
+    model.load_state_dict(module.judged.state_dict())
+    return {"best_step": int(best["global_step"]) if steps is None else trainer.global_step}
+
+
+def loss_weights(weights: Mapping[str, float], tasks: list[str]) -> list[float]:
+    """Weights of the heads that are trained, the largest 1: a head on its own weighs the same whatever its share."""
+    largest = max(weights[task] for task in tasks)
+    return [weights[task] / largest for task in tasks]
 
 
 def trainer_options(config: TrainConfig, steps: int | None) -> dict[str, Any]:
@@ -311,7 +317,7 @@ class EpochLog(pl.Callback):
         assert isinstance(pl_module, TrainingModule)
         measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
         if self.validation is not None:
-            metrics = self.validation.metrics(pl_module.model)
+            metrics = self.validation.metrics(pl_module.judged)
             mean = self.validation.mean(metrics)
             pl_module.log(MONITOR, mean, prog_bar=True)
             measured |= {MONITOR: mean}

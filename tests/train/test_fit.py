@@ -14,7 +14,7 @@ from shopkeeper.config import TrainConfig, UserError
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.models.checkpoint import load_model
 from shopkeeper.train import tracking as names
-from shopkeeper.train.fit import BEST, config_hash, train
+from shopkeeper.train.fit import BEST, config_hash, loss_weights, train
 from shopkeeper.train.tracking import Store, TrackedRun
 
 SMALL_MODEL = ("model.embed_dim=8", "model.num_layers=1")
@@ -74,6 +74,13 @@ def test_training_learns_something(config: Callable[..., TrainConfig], silent: C
     losses = train(config(), say=silent).curve("train/loss_purchase")
 
     assert losses[-1] < losses[0]
+
+
+def test_a_head_on_its_own_weighs_one() -> None:
+    shares = {"purchase": 0.1, "next": 0.5}
+
+    assert loss_weights(shares, ["purchase", "next"]) == pytest.approx([0.2, 1.0])
+    assert loss_weights(shares, ["purchase"]) == [1.0]
 
 
 def test_heads_the_data_cannot_support_are_left_out_aloud(config: Callable[..., TrainConfig]) -> None:
