@@ -1,7 +1,9 @@
 """shopkeeper demo: the whole flow on real data, from the raw log to a served answer; what is still valid is reused."""
 
 import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -47,13 +49,20 @@ def run(config: DemoConfig) -> None:
     for task in metrics["tasks"]:
         evaluate.print_warm_up(metrics, task)
     print(f"report:  {output / 'report' / REPORT_FILE}")
-    print(f"runs:    .venv/bin/mlflow ui --backend-store-uri {tracking_uri(output)}")
-    print(f"serve:   .venv/bin/shopkeeper-serve {output / 'bundle'} --port 8080")
+    print(f"runs:    {program('mlflow')} ui --backend-store-uri {tracking_uri(output)}")
+    print(f"serve:   {program('shopkeeper-serve')} {output / 'bundle'} --port 8080")
     print(f"bundle: {output / 'bundle'}")
 
 
 def title(text: str) -> None:
     print(f"\n== {text}", flush=True)
+
+
+def program(name: str) -> str:
+    """What to type to start a program of this environment: its name where the shell finds it, else its path."""
+    beside = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    return name if found and Path(found).samefile(beside) else os.path.relpath(beside)
 
 
 def tracking_uri(output: Path) -> str:
@@ -109,7 +118,7 @@ def exported(prepared: Prepared, output: Path) -> None:
             return
     except BundleError:
         pass  # not there, or damaged: made anew
-    print(f"best on validation: run {best.run_id}, {s.TASK_PURCHASE} val/primary {best.metrics['val/primary']:.4f}")
+    print(f"best on validation: run {best.run_id}, val/primary {best.metrics['val/primary']:.4f}")
     export.run(config)
 
 
@@ -134,10 +143,10 @@ def ask(url: str, prepared: Prepared, steps: int) -> None:
     """Send a validation stranger's first steps and print what the service answers."""
     import msgspec
 
-    examples = stranger_examples(prepared, s.VAL, [steps])
-    if not len(examples):
-        raise UserError(f"request_steps={steps}: no validation stranger goes that far")
-    (events,) = raw_histories(prepared, examples.only([0]))
+    examples = stranger_examples(prepared, s.VAL, list(range(steps + 1)))
+    furthest = int(examples.k.argmax())  # as far as a stranger went, up to `steps`
+    steps = int(examples.k[furthest])
+    (events,) = raw_histories(prepared, examples.only([furthest]))
     body = msgspec.json.encode({"events": events, "k": SHOWN})
     request = urllib.request.Request(
         f"{url}/v1/predict", data=body, headers={"Content-Type": "application/json"}, method="POST"

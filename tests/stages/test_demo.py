@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,25 @@ def test_a_changed_setting_trains_anew(config: DemoConfig, capsys: pytest.Captur
     assert "reusing run" in again
     assert again.count(": popularity, same data and config") == 1
     assert ": sasrec, same data and config" not in again
+
+
+def test_a_request_goes_no_further_than_the_strangers_do(
+    config: DemoConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.request_steps = 100_000
+
+    assert "  purchase 1. item " in run(config, capsys)
+
+
+def test_programs_are_named_as_they_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "env" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("python", "tool"):
+        (folder / name).touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert demo.program("tool") == "env/bin/tool"
+    monkeypatch.setenv("PATH", str(folder))
+    assert demo.program("tool") == "tool"
