@@ -34,8 +34,15 @@ Every command is a Hydra application: --help lists its keys, --cfg job prints it
 Serve a bundle with: shopkeeper-serve bundles/mine --port 8080
 """
 
-QUIET = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
-"""Hydra writes no folders and no log files of its own: outputs are named in each command's config."""
+QUIET = [
+    "hydra.run.dir=.",
+    "hydra.sweep.dir=multirun",
+    "hydra.sweep.subdir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+]
+"""Hydra writes no log files, and no folder but a sweep's: outputs are named in each command's config."""
 
 
 def main() -> None:
@@ -69,7 +76,10 @@ def execute(command: str, arguments: list[str]) -> None:
         with one_line_errors():
             stage.run(parse(stage.SCHEMA, cfg))
 
-    sys.argv = [f"shopkeeper {command}", *arguments, *(QUIET if wants_run(arguments) else [])]
+    # flags last: argparse takes overrides in one piece only, and --info would take the next one for its value
+    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
+    flags = [a for a in arguments if a not in overrides]
+    sys.argv = [f"shopkeeper {command}", *(QUIET if wants_run(flags) else []), *overrides, *flags]
     with one_line_errors():
         hydra.main(version_base="1.3", config_path="pkg://shopkeeper.configs", config_name=command)(task)()
 

@@ -201,6 +201,10 @@ class TrainConfig:
     resume: str | None
     refit: str | None
 
+    def __post_init__(self) -> None:
+        epochs = self.trainer.get("max_epochs")
+        require(isinstance(epochs, int) and epochs >= 1, "trainer.max_epochs", epochs, "a whole number, at least 1")
+
 
 @dataclass(kw_only=True)
 class EvaluateConfig:

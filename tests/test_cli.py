@@ -70,6 +70,38 @@ def test_every_command_shows_its_config_and_help(call: Call, command: str) -> No
     assert call(command, "--help")[1].startswith(f"shopkeeper {command}: ")
 
 
+def test_flags_may_follow_overrides(call: Call) -> None:
+    code, config, _ = call("train", "task=purchase", "--cfg", "job")
+
+    assert code == 0
+    assert "heads: purchase" in config
+
+
+def test_a_sweep_runs_each_value(call: Call, shops: dict[str, Prepared], tmp_path: Path) -> None:
+    code, output, _ = call("train", f"prepared={shops['clicks'].path}", "-m", "model=popularity,repeat")
+
+    assert code == 0
+    assert output.count("run: ") == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"mlruns.db", "mlartifacts", "runs", "multirun"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.embed_dim=7", "embed_dim=7 must be a multiple of num_heads=2"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0 is out of range: it must be a whole number, at least 1"),
+        ("trainer.accelerator=abacus", "trainer: "),
+        ("+trainer.max_ages=3", "max_ages"),
+        ("task.weights.next=0", "task.weights.next=0.0 is out of range: it must be above 0"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(call: Call, shops: dict[str, Prepared], override: str, message: str) -> None:
+    code, _, errors = call("train", f"prepared={shops['clicks'].path}", override)
+
+    assert code == 2
+    assert message in one_line(errors)
+
+
 def test_an_unknown_key_is_refused_by_name(call: Call) -> None:
     code, _, errors = call("train", "prepared=p", "model.embed_dims=3")
 

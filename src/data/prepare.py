@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def build(con: Backend, source: Source, config: PrepareConfig, folder: Path, say
         "segments": segment_columns(source),
         "counts": counts,
         "dropped": dropped,
-        "notes": source.notes,
+        "notes": source.notes + odd_times(events),
         "content_hash": content_hash(folder),
     }
 
@@ -180,6 +181,20 @@ def clean(con: Backend, source: Source) -> tuple[ir.Table, dict[str, int]]:
     if not int(kept.filter(_.event != s.SESSION_START).count().execute()):
         raise UserError(f"the log holds {s.SESSION_START} rows alone: there is nothing to learn from")
     return kept, {reason: int(n) for reason, n in dropped.items()}
+
+
+def odd_times(events: ir.Table) -> list[str]:
+    """What a wrong clock or unit leaves in a log: events that have not happened yet, or before there were shops."""
+    now, shops = datetime.now(UTC).replace(tzinfo=None), datetime(1990, 1, 1)
+    time = events[s.TIMESTAMP]
+    found = events.aggregate(late=(time > now).sum(), last=time.max(), early=(time < shops).sum(), first=time.min())
+    late, last, early, first = found.execute().iloc[0]
+    remedy = "check their clock or unit, as the cuts between train, val and test go by time"
+    return [
+        f"{int(count):,} events lie {where} {most:%Y-%m-%d %H:%M}: {remedy}"
+        for count, where, most in ((late, "in the future, until", last), (early, "before 1990, from", first))
+        if count
+    ]
 
 
 def number_visitors(events: ir.Table, config: PrepareConfig, cuts: Cuts, *, needed: bool) -> ir.Table:

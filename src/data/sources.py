@@ -52,6 +52,9 @@ def read_events(con: Backend, config: DataConfig) -> Source:
     if not config.events:
         raise UserError("data.events is not set: give the Parquet or CSV file of your event table")
     raw = open_table(con, config.events, "data.events")
+    rows = int(raw.count().execute())
+    if not rows:
+        raise UserError(f"data.events: {config.events} holds no rows")
     present = present_columns(raw)
     require_columns(present, config.events)
     context = context_columns(config.context, present, config.events)
@@ -61,7 +64,7 @@ def read_events(con: Backend, config: DataConfig) -> Source:
         items=read_side(con, config.items, "data.items", s.ITEM),
         users=read_side(con, config.users, "data.users", s.USER),
         context=context,
-        rows=int(raw.count().execute()),
+        rows=rows,
         files=[Path(f) for f in (config.events, config.items, config.users) if f],
     )
     ignored = [c for c in raw.columns if c not in known and c in present]
@@ -87,7 +90,13 @@ def reading(*files: str | None) -> Iterator[None]:
         yield
     except (duckdb.Error, pa.ArrowInvalid) as error:
         names = ", ".join(file for file in files if file) or "the log"
-        raise UserError(f"{names}: cannot be read: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{names}: cannot be read: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """First paragraph of the engine's message as one line, without the row it quotes; advice on its options follows."""
+    paragraph = str(error).strip().split("\n\n")[0]
+    return " ".join(line for line in paragraph.splitlines() if not line.startswith("Original Line:"))
 
 
 def open_table(con: Backend, path: str, key: str) -> ir.Table:
@@ -107,7 +116,7 @@ def open_table(con: Backend, path: str, key: str) -> ir.Table:
     except UserError:
         raise
     except Exception as error:  # DuckDB raises many types for a damaged file; each means the same to the user
-        raise UserError(f"{key}: {path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{key}: {path} cannot be read: {reason(error)}") from error
     return table
 
 
@@ -215,10 +224,11 @@ def as_id(column: ir.Column, path: str) -> ir.Value:
     if kind.is_integer():
         return column.cast("string")
     if kind.is_floating():
-        number = column.nullif(float("nan"))
-        fractions = int((number != number.floor()).fill_null(False).sum().execute() or 0)
-        if not fractions:
-            return number.cast("int64").cast("string")
+        number = ibis.ifelse(column.isnan(), ibis.null("float64"), column)
+        whole = number.try_cast("int64")  # a plain cast fails on NaN even where it is masked
+        fractions = number.notnull() & (whole.isnull() | (whole.cast("float64") != number))
+        if not int(fractions.sum().execute() or 0):
+            return whole.cast("string")
     raise UserError(f"{path}: column {column.get_name()!r} is {kind}; ids must be text or whole numbers")
 
 

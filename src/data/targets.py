@@ -96,16 +96,18 @@ def unique_lists(owner: npt.ArrayLike, items: npt.ArrayLike, count: int) -> Ragg
 def supported_tasks(prepared: Prepared, window: Window) -> tuple[list[str], dict[str, str]]:
     """Tasks the rows of a window support, and why each other one is left out."""
     index = ragged_ranges(window.start, window.end)
-    purchases = bool((np.asarray(prepared.rows["order"])[index] >= 0).any())
-    tasks, left_out = [], {}
-    if purchases:
-        tasks.append(s.TASK_PURCHASE)
-    else:
+    item = np.asarray(prepared.rows["item"])[index]
+    bought = np.asarray(prepared.rows["order"])[index] >= 0
+    items = np.unique(item[item > 0])
+    left_out = {}
+    if not bought.any():
         left_out[s.TASK_PURCHASE] = "the log has no purchases in train"
+    elif not (item[bought] > 0).any():
+        left_out[s.TASK_PURCHASE] = f"no purchase in train names an item (column {s.ITEM!r})"
     if prepared.order_only:
         left_out[s.TASK_NEXT] = "the log has no events besides purchases"
-    elif not bool((np.asarray(prepared.rows["item"])[index] > 0).any()):
-        left_out[s.TASK_NEXT] = "no event in train has an item"
-    else:
-        tasks.append(s.TASK_NEXT)
-    return tasks, left_out
+    elif not len(items):
+        left_out[s.TASK_NEXT] = f"no event in train names an item (column {s.ITEM!r})"
+    elif len(items) == 1:
+        left_out[s.TASK_NEXT] = "the log knows one item only, so none ever follows another"
+    return [task for task in s.TASKS if task not in left_out], left_out

@@ -101,6 +101,8 @@ class SASRec(SessionModel):
         purchase_code: int,
     ) -> None:
         super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len)
+        if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
+            raise ValueError(f"embed_dim={embed_dim} must be a multiple of num_heads={num_heads}")
         self.context_dropout, self.purchase_code = context_dropout, purchase_code
         self.likeness = [float(likeness[task]) for task in tasks]
         self.repeat_start = [float(repeat_start[task]) for task in tasks]

@@ -80,20 +80,21 @@ def read_rows(raw: "ir.Table", path: str, context: list[str]) -> "ir.Table":
     """Event rows with the columns prediction needs, by history and then in file order.
 
     Raises:
-        UserError: when `history_id` or `event` is missing or null, or a column has the wrong type.
+        UserError: when `history_id` or `event` is missing, null or empty, or a column has the wrong type.
     """
     for column in (HISTORY, s.EVENT):
         if column not in raw.columns:
             raise UserError(f"histories: {path} has no column {column!r}")
-        empty = int(raw[column].isnull().sum().execute() or 0)
+    names = {HISTORY: as_id(raw[HISTORY], path), s.EVENT: raw[s.EVENT].cast("string").nullif("")}
+    for column, values in names.items():
+        empty = int(values.isnull().sum().execute() or 0)
         if empty:
             raise UserError(f"histories: {path}: {empty} rows have no {column!r}")
     present = present_columns(raw)
     null = ibis.null("string")
     columns = {
-        HISTORY: as_id(raw[HISTORY], path),
+        **names,
         s.ROW: ibis.row_number().cast("int64"),
-        s.EVENT: raw[s.EVENT].cast("string"),
         "time": microseconds(as_timestamp(raw[s.TIMESTAMP], path)) if s.TIMESTAMP in present else ibis.null("int64"),
         s.ITEM: as_id(raw[s.ITEM], path) if s.ITEM in present else null,
         s.SESSION: as_id(raw[s.SESSION], path) if s.SESSION in present else null,

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
 from shopkeeper.config import TrainConfig, UserError
@@ -68,17 +69,21 @@ def train(config: TrainConfig, *, say: Say = print) -> TrackedRun:
         run = store.start(name=family_of(config), tags=tags_of(config, prepared))
         record(run, config, prepared)
         say(f"run {run.run_id}: {family_of(config)}")
-    if run.tags.get(tracking.REFIT_OF):
-        return finish_refit(setting_of(config, prepared, run, say, refit=True), steps_of(store, run), say)
-    setting = setting_of(config, prepared, run, say, refit=False)
+    with run.ending_known():
+        if run.tags.get(tracking.REFIT_OF):
+            return finish_refit(setting_of(config, prepared, run, say, refit=True), steps_of(store, run), say)
+        return fit_and_judge(setting_of(config, prepared, run, say, refit=False), say)
+
+
+def fit_and_judge(setting: Setting, say: Say) -> TrackedRun:
     model = fit_model(setting, steps=None)
     metrics = setting.validation.metrics(model) if setting.validation else {}
     if tracking.PRIMARY not in metrics:
         say("this model lacks the head of val/primary, so run=best will never choose it")
-    run.log_metrics(metrics, step=0)
+    setting.run.log_metrics(metrics, step=0)
     finish(setting, model)
     say(" ".join(f"{name}={value:.4f}" for name, value in metrics.items() if "/k" not in name))
-    return run
+    return setting.run
 
 
 def refit(config: TrainConfig, prepared: Prepared, store: Store, say: Say) -> TrackedRun:
@@ -96,7 +101,8 @@ def refit(config: TrainConfig, prepared: Prepared, store: Store, say: Say) -> Tr
     )
     record(run, again, prepared)
     say(f"run {run.run_id}: refit of {original.run_id} on all rows and users")
-    return finish_refit(setting_of(again, prepared, run, say, refit=True), steps_of(store, run), say)
+    with run.ending_known():
+        return finish_refit(setting_of(again, prepared, run, say, refit=True), steps_of(store, run), say)
 
 
 def finish_refit(setting: Setting, steps: int, say: Say) -> TrackedRun:
@@ -182,7 +188,7 @@ def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Sa
         tasks=tasks,
         facts={"purchase_code": prepared.purchase_code},
         run=run,
-        validation=None if refit else Validation.of(prepared, available, config.protocol),
+        validation=None if refit else Validation.of(prepared, tasks, config.protocol, primary=available[0]),
     )
 
 
@@ -246,12 +252,7 @@ def descend(setting: Setting, model: SASRec, *, steps: int | None) -> dict[str, 
         optimizer=config.optimizer,
         seed=config.seed,
     )
-    trainer = pl.Trainer(
-        **trainer_options(config, steps),
-        callbacks=callbacks(setting),
-        logger=False,
-        gradient_clip_val=config.optimizer.clip_norm,
-    )
+    trainer = make_trainer(setting, steps)
     last = folder / LAST
     if last.exists():  # Lightning draws the first epoch's batches before it tells which epoch it is
         batches.set_epoch(int(torch.load(last, weights_only=False)["epoch"]) + 1)
@@ -267,6 +268,24 @@ def loss_weights(weights: Mapping[str, float], tasks: list[str]) -> list[float]:
     """Weights of the heads that are trained, the largest 1: a head on its own weighs the same whatever its share."""
     largest = max(weights[task] for task in tasks)
     return [weights[task] / largest for task in tasks]
+
+
+def make_trainer(setting: Setting, steps: int | None) -> pl.Trainer:
+    """Lightning's Trainer from the YAML's block.
+
+    Raises:
+        UserError: when Lightning refuses a value.
+    """
+    config = setting.config
+    try:
+        return pl.Trainer(
+            **trainer_options(config, steps),
+            callbacks=callbacks(setting),
+            logger=False,
+            gradient_clip_val=config.optimizer.clip_norm,
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
 
 
 def trainer_options(config: TrainConfig, steps: int | None) -> dict[str, Any]:

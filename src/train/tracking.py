@@ -6,10 +6,14 @@ a refit the run it repeats. Files are kept as MLflow artifacts; while a run trai
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from shopkeeper.config import TrackingConfig, UserError
 
@@ -25,6 +29,8 @@ PRIMARY = "val/primary"
 MODEL_FILE = "model.pt"
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
+ANSWER_SECONDS = 10
+"""How long a tracking server may take to answer at all."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,18 @@ class TrackedRun:
     def finish(self, status: str = "FINISHED") -> None:
         self.store.client.set_terminated(self.run_id, status)
 
+    @contextmanager
+    def ending_known(self) -> Iterator[None]:
+        """Mark the run as failed or stopped when what is done inside raises; it can be resumed all the same."""
+        try:
+            yield
+        except Exception:
+            self.finish("FAILED")
+            raise
+        except KeyboardInterrupt:
+            self.finish("KILLED")
+            raise
+
 
 class Store:
     """An MLflow tracking store and one experiment in it."""
@@ -96,9 +114,10 @@ class Store:
 
         self.config = config
         try:
-            self.client: MlflowClient = MlflowClient(config.uri)
+            check_answer(config.uri)
+            self.client: MlflowClient = MlflowClient(database_uri(config.uri))
             self.experiment_id = self._experiment()
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"tracking.uri={config.uri}: the MLflow store cannot be reached: {reason}") from error
 
@@ -198,6 +217,42 @@ class Store:
 
     def _status(self, run_id: str) -> str:
         return str(self.client.get_run(run_id).info.status)
+
+
+def check_answer(uri: str) -> None:
+    """Try a server once: MLflow itself would try for minutes.
+
+    Raises:
+        OSError: when nothing answers there.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return
+    with suppress(HTTPError), urlopen(uri, timeout=ANSWER_SECONDS):  # an error page is an answer
+        pass
+
+
+def database_uri(uri: str) -> str:
+    """The URI itself; of an SQLite file its absolute form, as MLflow goes by its name even if the folder changes."""
+    from sqlalchemy.engine import make_url
+
+    database = make_url(uri).database if uri.startswith("sqlite:") else None
+    if not database or database == ":memory:":
+        return uri
+    place = Path(database).absolute()
+    if not place.exists():
+        create_whole(place)
+    return f"sqlite:///{place}"
+
+
+def create_whole(place: Path) -> None:
+    """Set a new SQLite store up beside its place and put it there complete: a kill leaves none, never half of one."""
+    from mlflow.tracking import MlflowClient
+
+    with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as folder:
+        draft = Path(folder) / place.name
+        MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
+        with suppress(FileExistsError):  # another process was first
+            os.link(draft, place)
 
 
 def quiet_mlflow() -> None:

@@ -18,7 +18,7 @@ from shopkeeper.train.tracking import PRIMARY
 
 @dataclass(frozen=True)
 class Validation:
-    """Examples of validation strangers by task, the data's primary task first."""
+    """Examples of validation strangers for each task of a model; `primary` is the data's first task."""
 
     prepared: Prepared
     examples: dict[str, tuple[Examples, Ragged]]
@@ -26,7 +26,7 @@ class Validation:
     primary: str
 
     @classmethod
-    def of(cls, prepared: Prepared, tasks: list[str], protocol: ProtocolConfig) -> "Validation":
+    def of(cls, prepared: Prepared, tasks: list[str], protocol: ProtocolConfig, *, primary: str) -> "Validation":
         """Gather the examples.
 
         Raises:
@@ -41,20 +41,18 @@ class Validation:
             if not (found[0].k >= 1).any():
                 raise UserError(
                     f"the val split has no stranger with a target of task {task!r} after one step or more; widen it "
-                    "(data.split) and prepare again"
+                    "(data.split) and prepare again, or train another head alone (task=purchase, task=next)"
                 )
             examples[task] = found
-        return cls(prepared, examples, protocol.cutoff, primary=tasks[0])
+        return cls(prepared, examples, protocol.cutoff, primary)
 
     def metrics(self, model: SessionModel) -> dict[str, float]:
-        """ndcg of each task the model has, pooled over k >= 1 and per k: `val/<task>/ndcg_at_20`, `.../k1`.
+        """ndcg of each task, pooled over k >= 1 and per k: `val/<task>/ndcg_at_20`, `.../k1`.
 
         `val/primary` is the pooled one of the data's primary task, absent for a model without that head.
         """
         found: dict[str, float] = {}
         for task, (examples, targets) in self.examples.items():
-            if task not in model.tasks:
-                continue
             ranks = judge(model, self.prepared, examples, targets, task=task)
             values = per_example(ranks, targets.offsets, self.cutoff)[f"ndcg@{self.cutoff}"]
             name = self.name(task)
@@ -66,7 +64,7 @@ class Validation:
 
     def mean(self, metrics: Mapping[str, float]) -> float:
         """Mean over tasks of the pooled ndcg in what `metrics` returned."""
-        pooled = [metrics[self.name(task)] for task in self.examples if self.name(task) in metrics]
+        pooled = [metrics[self.name(task)] for task in self.examples]
         return sum(pooled) / len(pooled)
 
     def name(self, task: str) -> str:

@@ -76,6 +76,18 @@ def test_a_log_of_which_nothing_is_left_says_why(prepare_log: PrepareLog, log: P
         prepare_log(frame)
 
 
+def test_times_that_cannot_be_are_kept_and_told(prepare_log: PrepareLog, log: ParseLog, clicks_log: str) -> None:
+    events = log(clicks_log)
+    events["timestamp"] = pd.to_datetime(events["timestamp"], utc=True).dt.as_unit("us")
+    events.loc[events.index[-2:], "timestamp"] = pd.Timestamp("2999-01-01T10:00Z")
+    events.loc[events.index[0], "timestamp"] = pd.Timestamp("1970-01-01T10:00Z")
+
+    late, early = prepare_log(events).manifest["notes"]
+
+    assert late.startswith("2 events lie in the future, until 2999-01-01 10:00: check their clock")
+    assert early.startswith("1 events lie before 1990, from 1970-01-01 10:00: ")
+
+
 def test_session_start_is_context_and_never_a_row(clicks: Prepared) -> None:
     # bob's first visit: session_start at 08:00, its first event at 08:01
     assert "session_start" not in set(clicks.events_frame()["event"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import ibis
 import pandas as pd
+import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend
 
@@ -127,7 +128,11 @@ def test_a_column_of_the_wrong_type_is_named_with_its_file(read: Read, columns: 
         read(**columns)
 
 
-@pytest.mark.parametrize("ids", [["7", None], pd.array([7, None], dtype="Int64"), [7.0, None], ["7", ""]])
+NAN = pd.arrays.ArrowExtensionArray(pa.array([7.0, float("nan")]))
+"""NaN as a value, which is not null: pandas itself would write null."""
+
+
+@pytest.mark.parametrize("ids", [["7", None], pd.array([7, None], dtype="Int64"), [7.0, None], ["7", ""], NAN])
 def test_ids_are_text_however_they_are_stored(read: Read, ids: Any) -> None:
     assert column(read(item_id=ids), "item_id") == ["7", None]
 

@@ -124,6 +124,35 @@ def test_an_order_only_log_supports_purchase_and_says_why_not_next(trips: Prepar
     assert (tasks, left_out) == (["purchase"], {"next": "the log has no events besides purchases"})
 
 
+def test_one_item_is_never_followed_by_another(prepare_log: PrepareLog) -> None:
+    prepared = prepare_log("""
+        02T10:00 ann a1 view_item i1 -
+        02T10:05 ann a1 purchase  i1 o1
+        12T10:00 bob b1 view_item i1 -
+        31T00:00 bob b1 view_item i1 -
+    """)
+
+    assert supported_tasks(prepared, train_window(prepared)) == (
+        ["purchase"],
+        {"next": "the log knows one item only, so none ever follows another"},
+    )
+
+
+def test_purchases_that_name_no_item_cannot_be_learned_from(prepare_log: PrepareLog) -> None:
+    prepared = prepare_log("""
+        02T10:00 ann a1 view_item i1 -
+        02T10:02 ann a1 view_item i2 -
+        02T10:05 ann a1 purchase  -  o1
+        12T10:00 bob b1 view_item i1 -
+        31T00:00 bob b1 view_item i1 -
+    """)
+
+    assert supported_tasks(prepared, train_window(prepared)) == (
+        ["next"],
+        {"purchase": "no purchase in train names an item (column 'item_id')"},
+    )
+
+
 def test_a_log_without_orders_or_items_supports_nothing_and_has_no_targets(prepare_log: PrepareLog) -> None:
     prepared = prepare_log("""
         02T10:00 ann a1 page_view - -
@@ -133,7 +162,7 @@ def test_a_log_without_orders_or_items_supports_nothing_and_has_no_targets(prepa
 
     assert supported_tasks(prepared, train_window(prepared)) == (
         [],
-        {"purchase": "the log has no purchases in train", "next": "no event in train has an item"},
+        {"purchase": "the log has no purchases in train", "next": "no event in train names an item (column 'item_id')"},
     )
     targets = Targets(prepared)
     assert lists(targets.next_purchase(moments(0, [0, 1], 3))) == [[], []]

@@ -103,6 +103,8 @@ def test_orders_alone_are_answered_for_the_next_order(flows: Flows, compose: Com
     ("change", "message"),
     [
         ({"history_id": None}, "5 rows have no 'history_id'"),
+        ({"history_id": ""}, "5 rows have no 'history_id'"),
+        ({"history_id": float("nan")}, "5 rows have no 'history_id'"),
         ({"event": None}, "5 rows have no 'event'"),
         ({"timestamp": "yesterday"}, "column 'timestamp': 5 values are not an ISO 8601 time"),
     ],

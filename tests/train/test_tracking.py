@@ -1,3 +1,5 @@
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,47 @@ def test_a_store_that_cannot_be_reached_is_named(tracking: TrackingConfig, tmp_p
 
     with pytest.raises(UserError, match="the MLflow store cannot be reached"):
         Store(tracking)
+
+
+def test_a_store_that_a_kill_left_half_made_is_not_there(
+    tracking: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(BaseException):
+        """Stands for the kill."""
+
+    def cut(*_: object) -> None:
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.link", cut)  # all is made by then, but in no place anyone looks
+        with pytest.raises(Cut):
+            Store(tracking)
+    place = Path(tracking.uri.removeprefix("sqlite:///"))
+    assert not place.exists()
+
+    Store(tracking).start(name="a", tags={})
+    assert [file.name for file in place.parent.glob(f"{place.name}*")] == [place.name]
+
+
+def test_a_server_that_does_not_answer_is_named_at_once(tracking: TrackingConfig) -> None:
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+        with pytest.raises(UserError, match=f"tracking.uri={uri}: the MLflow store cannot be reached: .*refused"):
+            Store(replace(tracking, uri=uri))
+
+
+def test_a_database_without_its_driver_is_named(tracking: TrackingConfig) -> None:
+    with pytest.raises(UserError, match="the MLflow store cannot be reached: No module named"):
+        Store(replace(tracking, uri="postgresql://shop/runs"))
+
+
+def test_a_run_that_raises_is_marked_and_can_go_on(store: Store) -> None:
+    run = store.start(name="a", tags={})
+
+    for error, status in ((ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")):
+        with pytest.raises(error), run.ending_known():
+            raise error
+        assert store.client.get_run(run.run_id).info.status == status
+        assert store.reopen(run.run_id).run_id == run.run_id

@@ -20,7 +20,7 @@ def popularity(prepared: Prepared, tasks: list[str]) -> Popularity:
 
 
 def test_the_primary_metric_pools_the_next_purchase_over_k_from_one(shops: dict[str, Prepared]) -> None:
-    validation = Validation.of(shops["clicks"], ["purchase", "next"], PROTOCOL)
+    validation = Validation.of(shops["clicks"], ["purchase", "next"], PROTOCOL, primary="purchase")
     found = validation.metrics(popularity(shops["clicks"], ["purchase", "next"]))
 
     k = validation.examples["purchase"][0].k
@@ -33,15 +33,16 @@ def test_the_primary_metric_pools_the_next_purchase_over_k_from_one(shops: dict[
 
 
 def test_a_model_without_the_primary_head_has_no_primary_metric(shops: dict[str, Prepared]) -> None:
-    validation = Validation.of(shops["clicks"], ["purchase", "next"], PROTOCOL)
+    validation = Validation.of(shops["clicks"], ["next"], PROTOCOL, primary="purchase")
     found = validation.metrics(popularity(shops["clicks"], ["next"]))
 
     assert "val/primary" not in found
     assert "val/next/ndcg_at_20" in found
+    assert validation.mean(found) == found["val/next/ndcg_at_20"]
 
 
 def test_nothing_to_judge_is_an_error(shops: dict[str, Prepared]) -> None:
     protocol = ProtocolConfig(ks=[0], cutoff=20, max_examples=1000, resamples=10, seed=0)
 
     with pytest.raises(UserError, match="no stranger with a target of task 'purchase' after one step or more"):
-        Validation.of(shops["clicks"], ["purchase"], protocol)
+        Validation.of(shops["clicks"], ["purchase"], protocol, primary="purchase")

@@ -204,14 +204,15 @@ def cold_starts(histories: Histories, inputs: Inputs) -> list[ColdStart]:
     """How little is known of each visitor, and whether the priors had to answer."""
     count = len(inputs.length)
     owner = np.repeat(np.arange(count), np.diff(histories.offsets))
-    known = np.bincount(inputs.bag_cell // inputs.event.shape[1], minlength=count)
+    read = np.bincount(inputs.bag_cell // inputs.event.shape[1], minlength=count)  # known items the model reads
+    known = np.bincount(owner[histories.item > 0], minlength=count)
     unknown = np.bincount(owner[histories.names_item & (histories.item == 0)], minlength=count)
     nothing = nothing_known(inputs)
     missing = (inputs.context[:, 0] == 0).sum(axis=1)
     answers = []
     for i in range(count):
         empty = bool(histories.offsets[i] == histories.offsets[i + 1])
-        reason = why_cold(empty=empty, nothing=bool(nothing[i]), items=int(known[i]))
+        reason = why_cold(empty=empty, nothing=bool(nothing[i]), items=int(read[i]))
         answers.append(
             ColdStart(
                 used=reason is not None,
