@@ -103,11 +103,11 @@ def one_line_errors() -> Iterator[None]:
     except MemoryError:
         fail("out of memory: lower batches.tokens, or for prepare memory_limit")
     except OSError as error:
-        fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
+        fail(f"{error.filename2 or error.filename or 'input/output'}: {error.strerror or error}")
 
 
 def wants_run(arguments: list[str]) -> bool:
-    """False where Hydra only prints: --help, --cfg, --info take no overrides of ours."""
+    """False where Hydra only prints its help, which takes no overrides."""
     return not any(a in ("--help", "-h", "--hydra-help") for a in arguments)
 
 

@@ -125,15 +125,29 @@ class TrackingConfig:
 
 
 @dataclass(kw_only=True)
+class TaskWeights:
+    purchase: float
+    next: float
+
+    def __post_init__(self) -> None:
+        for task, weight in vars(self).items():
+            require(weight > 0, f"task.weights.{task}", weight, "above 0")
+
+
+@dataclass(kw_only=True)
 class TaskConfig:
     """Heads and their loss weights; `auto` takes every head that the prepared data supports."""
 
     heads: str
-    weights: dict[str, float]
+    weights: TaskWeights
+
+
+@dataclass(kw_only=True)
+class LossConfig:
+    num_negatives: int
 
     def __post_init__(self) -> None:
-        for task, weight in self.weights.items():
-            require(weight > 0, f"task.weights.{task}", weight, "above 0")
+        require(self.num_negatives >= 1, "loss.num_negatives", self.num_negatives, "at least 1")
 
 
 @dataclass(kw_only=True)
@@ -156,6 +170,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "at least 0")
+        require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "above 0")
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
         require(0 <= self.average < 1, "optimizer.average", self.average, "at least 0 and below 1")
 
@@ -189,13 +205,12 @@ class EarlyStoppingConfig:
 class TrainConfig:
     prepared: str
     model: dict[str, Any]
-    loss: dict[str, Any]
+    loss: LossConfig
     task: TaskConfig
     batches: BatchConfig
     optimizer: OptimizerConfig
     early_stopping: EarlyStoppingConfig
     trainer: dict[str, Any]
-    protocol: ProtocolConfig
     tracking: TrackingConfig
     seed: int
     resume: str | None
@@ -226,6 +241,9 @@ class ExportConfig:
     seed: int
     tracking: TrackingConfig
 
+    def __post_init__(self) -> None:
+        require(self.golden >= 32, "golden", self.golden, "at least 32")
+
 
 @dataclass(kw_only=True)
 class PredictConfig:
@@ -245,7 +263,7 @@ class PredictConfig:
 class DemoConfig:
     """Which data and models the demo goes through; lists hold overrides of the command they are given to."""
 
-    data: str
+    log: str
     output: str
     prepare: list[str]
     models: dict[str, list[str]]

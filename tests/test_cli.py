@@ -92,6 +92,12 @@ def test_a_sweep_runs_each_value(call: Call, shops: dict[str, Prepared], tmp_pat
         ("trainer.max_epochs=0", "trainer.max_epochs=0 is out of range: it must be a whole number, at least 1"),
         ("trainer.accelerator=abacus", "trainer: "),
         ("+trainer.max_ages=3", "max_ages"),
+        ("loss.num_negatives=0", "loss.num_negatives=0 is out of range: it must be at least 1"),
+        ("+loss.temperature=2", "'temperature'"),
+        ("~model.likeness.next", "model: a value is missing: 'next'"),
+        ("~task.weights.next", "task.weights"),
+        ("optimizer.warmup_steps=-5", "optimizer.warmup_steps=-5 is out of range"),
+        ("protocol.cutoff=5", "protocol"),
         ("task.weights.next=0", "task.weights.next=0.0 is out of range: it must be above 0"),
     ],
 )

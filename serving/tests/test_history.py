@@ -144,6 +144,30 @@ def test_without_a_session_start_the_first_event_tells_the_context(inputs_of: To
     same(inputs.time, [[5, 5, 6]])
 
 
+def entered(inputs: Inputs) -> list[list[int]]:
+    """Device and time of each history's context token."""
+    return [[int(device), int(time)] for device, time in zip(inputs.context[:, 0, 0], inputs.time[:, 0], strict=True)]
+
+
+def test_the_entry_is_that_of_the_session_in_which_the_first_event_falls(inputs_of: ToInputs) -> None:
+    def start(at: int, device: str, session: str | None = None) -> Event:
+        return event("session_start", at=at, device=device, session=session)
+
+    def seen(at: int, session: str | None = None) -> Event:
+        return event("page_view", at=at, session=session)
+
+    inputs = inputs_of(
+        [start(1, "mobile", "a"), start(9, "desktop", "b"), seen(10, "b")],  # a visit without events went before
+        [start(1, "mobile"), start(9, "desktop"), seen(10)],
+        [start(1, "mobile", "a"), seen(10, "b"), start(11, "desktop", "b")],  # the log wrote it late
+        [start(1, "mobile", "a"), seen(10, "b")],
+        [start(1, "mobile", "a"), start(9, "desktop", "b")],
+        [seen(10), start(11, "desktop")],
+    )
+
+    assert entered(inputs) == [[2, 9], [2, 9], [2, 11], [0, 10], [2, 9], [0, 10]]
+
+
 def test_later_session_starts_are_no_steps(inputs_of: ToInputs) -> None:
     inputs = inputs_of([event("session_start"), bought("apple"), event("session_start", item="eggs"), bought("bread")])
 
@@ -157,7 +181,7 @@ def test_unknown_items_and_events_stay_steps_without_items(inputs_of: ToInputs) 
 
     same(inputs.event, [[1, 2, 0]])
     same(inputs.bag_item, [1])
-    same(inputs.last_item, [1])
+    same(inputs.last_item, [0])
     same(inputs.steps, [2])
 
 

@@ -54,9 +54,17 @@ def test_next_never_names_the_last_item(load: Load, family: str) -> None:
     predictor = load(family)
 
     for item in predictor.bundle.item_ids:
-        answer = predictor.predict([*view("apple", item), *view("no such")], k=5)
+        answer = predictor.predict([*view("apple", item), Event(event="page_view")], k=5)
         assert item not in named(answer, "next")
         assert item in named(answer, "purchase")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_after_an_unknown_item_next_may_name_the_one_before(load: Load, family: str) -> None:
+    predictor = load(family)
+
+    for item in predictor.bundle.item_ids:
+        assert item in named(predictor.predict([*view("apple", item), *view("no such")], k=5), "next")
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 100])

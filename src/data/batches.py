@@ -58,6 +58,7 @@ class Batch(NamedTuple):
     bag_cell: Tensor  # (N,) int64, b * T + t of the step that holds the item
     bag_slot: Tensor  # (N,) int64, which of the history's distinct items it is
     seen: Tensor  # (B, U) int64, distinct items of each history
+    last_item: Tensor  # (B,) int64, item of the latest row that names one; 0 where none does or it is unknown
     targets: tuple[TaskTargets, ...]
 
 
@@ -105,6 +106,8 @@ def collate(prepared: Prepared, pieces: Pieces, vocabulary: Vocabulary) -> Batch
     bag_cell = np.repeat(cell, np.maximum(end - row, 0))
     item = np.asarray(prepared.rows["item"])[bag_row].astype(np.int64)
     kept = (item > 0) & (item <= vocabulary.num_items)
+    last_item = np.zeros(len(steps), np.int64)
+    last_item[bag_cell[item > 0] // width] = item[item > 0]  # rows are in time order: the last assignment wins
     seen, bag_slot = distinct_items(bag_cell[kept] // width, item[kept], len(steps), vocabulary.num_items)
     known = np.asarray(vocabulary.context, np.int64)
     return Batch(
@@ -116,6 +119,7 @@ def collate(prepared: Prepared, pieces: Pieces, vocabulary: Vocabulary) -> Batch
         bag_cell=torch.from_numpy(bag_cell[kept]),
         bag_slot=torch.from_numpy(bag_slot),
         seen=torch.from_numpy(seen),
+        last_item=torch.from_numpy(np.where(last_item > vocabulary.num_items, s.PAD, last_item)),
         targets=(),
     )
 

@@ -1,6 +1,7 @@
 """The moments at which models are judged: k steps into a stranger's history, or into a known user's session."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -92,22 +93,31 @@ def with_targets(examples: Examples, ragged: Ragged) -> tuple[Examples, Ragged]:
     return examples.only(kept), Ragged(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), ragged.items)
 
 
+class JudgedExamples(NamedTuple):
+    """What models are judged on, and how many prediction moments are not among it, by reason."""
+
+    examples: Examples
+    targets: Ragged
+    left_out: dict[str, int]
+
+
 def judged_examples(
     prepared: Prepared, targets: Targets, task: str, population: str, split: int, *, ks: list[int], at_most: int
-) -> tuple[Examples, Ragged]:
+) -> JudgedExamples:
     """The examples of a task and population with their targets; a seeded sample where there are more than `at_most`.
 
     The sample depends on the data alone, so every model is judged on the same examples.
     """
     build = stranger_examples if population == "strangers" else known_examples
-    examples = build(prepared, split, ks)
-    examples, found = with_targets(examples, targets.of(task, examples.moments(prepared)))
+    moments = build(prepared, split, ks)
+    examples, found = with_targets(moments, targets.of(task, moments.moments(prepared)))
+    left_out = {"without a target": len(moments) - len(examples), "not sampled": max(len(examples) - at_most, 0)}
     if len(examples) > at_most:
         chosen = np.sort(np.random.default_rng(0).permutation(len(examples))[:at_most])
         examples, sizes = examples.only(chosen), found.sizes[chosen]
         items = found.items[ragged_ranges(found.offsets[chosen], found.offsets[chosen + 1])]
         found = Ragged(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), items)
-    return examples, found
+    return JudgedExamples(examples, found, left_out)
 
 
 def is_repeat(prepared: Prepared, examples: Examples, targets: Ragged) -> npt.NDArray[np.bool_]:

@@ -43,7 +43,7 @@ def prepare(config: PrepareConfig, *, say: Say = print) -> Prepared:
     """
     output = Path(config.output)
     partial = output.with_name(f"{output.name}.partial")
-    with_lock_free(output, partial)
+    clear_place(output, partial)
     con = connect(config, partial)
     try:
         with reading(config.data.events, config.data.items, config.data.users):
@@ -73,7 +73,7 @@ def make(con: Backend, config: PrepareConfig, output: Path, partial: Path, say: 
     return Prepared.read(output)
 
 
-def with_lock_free(output: Path, partial: Path) -> None:
+def clear_place(output: Path, partial: Path) -> None:
     """Clear what a killed run left behind, and refuse to write over a folder that is not ours."""
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).exists():
         raise UserError(f"output={output} exists and is not a prepared dataset; choose another folder")
@@ -130,7 +130,8 @@ def build(con: Backend, source: Source, config: PrepareConfig, folder: Path, say
     sessions = con.create_table("sessions", number_sessions(events, visitors, source.context))
     rows = con.create_table("rows", join_rows(events, visitors, sessions, cuts, order_only=order_only))
     items = con.create_table("items", number_items(rows, source.items))
-    vocab = {column: vocabulary(rows, column) for column in (s.EVENT, *source.context)}
+    entries = sessions.mutate(fitted=(_[SESSION_TIME] < as_time(cuts.val_start)) & (_[HELD_OUT] == s.TRAIN))
+    vocab = {s.EVENT: vocabulary(s.EVENT, rows)} | {c: vocabulary(c, rows, entries) for c in source.context}
     say("writing arrays")
     counts = write(con, folder, source, rows, sessions, visitors, items, vocab, cuts, order_only)
     counts |= {"rows_in": source.rows, "rows_dropped": sum(dropped.values())}
@@ -211,8 +212,8 @@ def number_sessions(events: ir.Table, visitors: ir.Table, context: list[str]) ->
     """
     entry = [_.event != s.SESSION_START, _.timestamp, _[s.ROW]]
     first = {c: _[c].first(order_by=entry, include_null=True) for c in context}
-    joined = events.join(visitors.select(VISITOR_KEY, "visitor"), VISITOR_KEY)
-    grouped = joined.group_by("visitor", VISITOR_KEY, SESSION_KEY, SESSION_TIME, SESSION_ROW).agg(
+    joined = events.join(visitors.select(VISITOR_KEY, "visitor", HELD_OUT), VISITOR_KEY)
+    grouped = joined.group_by("visitor", HELD_OUT, VISITOR_KEY, SESSION_KEY, SESSION_TIME, SESSION_ROW).agg(
         entry_rows=(_.event == s.SESSION_START).sum(), **first
     )
     order = ibis.window(order_by=["visitor", SESSION_TIME, SESSION_ROW])
@@ -272,12 +273,13 @@ def number_items(rows: ir.Table, items: ir.Table | None) -> ir.Table:
     return known.mutate(item=(ibis.row_number().over(order) + 1).cast("int32"))
 
 
-def vocabulary(rows: ir.Table, column: str) -> tuple[list[str], int]:
-    """Values of a column, those of train first and each group by name, and how many are of train.
+def vocabulary(column: str, *tables: ir.Table) -> tuple[list[str], int]:
+    """Values of a column in any of the tables, those of train first and each group by name, and how many are of train.
 
     A value's code is its position plus one. The event vocabulary opens with `session_start`.
     """
-    values = rows.filter(_[column].notnull()).group_by(column).agg(known=_.fitted.max()).execute()
+    found = ibis.union(*(table.select(column, "fitted") for table in tables)) if len(tables) > 1 else tables[0]
+    values = found.filter(_[column].notnull()).group_by(column).agg(known=_.fitted.max()).execute()
     values = values.sort_values(["known", column], ascending=[False, True])
     names, known = values[column].tolist(), int(values["known"].sum())
     return ([s.SESSION_START, *names], known + 1) if column == s.EVENT else (names, known)

@@ -59,25 +59,18 @@ def read_events(con: Backend, config: DataConfig) -> Source:
     require_columns(present, config.events)
     context = context_columns(config.context, present, config.events)
     known = {s.TIMESTAMP, s.EVENT, *s.IDS, *s.PROPERTIES, *context}
-    source = Source(
+    notes: list[str] = []
+    note(notes, config.events, "not used", [c for c in raw.columns if c not in known and c in present])
+    note(notes, config.events, "without any value count as absent", [c for c in raw.columns if c not in present])
+    return Source(
         events=canonical_events(raw, present, context, config.events),
-        items=read_side(con, config.items, "data.items", s.ITEM),
-        users=read_side(con, config.users, "data.users", s.USER),
+        items=read_side(con, config.items, "data.items", s.ITEM, notes, used=s.ITEM_COLUMNS),
+        users=read_side(con, config.users, "data.users", s.USER, notes),
         context=context,
         rows=rows,
+        notes=notes,
         files=[Path(f) for f in (config.events, config.items, config.users) if f],
     )
-    ignored = [c for c in raw.columns if c not in known and c in present]
-    if ignored:
-        source.notes.append(f"{config.events}: columns not used: {', '.join(ignored)}")
-    absent = [c for c in raw.columns if c not in present]
-    if absent:
-        source.notes.append(f"{config.events}: columns without any value count as absent: {', '.join(absent)}")
-    if source.items is not None:
-        unused = [c for c in source.items.columns if c not in (s.ITEM, *s.ITEM_COLUMNS)]
-        if unused:
-            source.notes.append(f"{config.items}: columns not used: {', '.join(unused)}")
-    return source
 
 
 @contextmanager
@@ -89,6 +82,8 @@ def reading(*files: str | None) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowInvalid) as error:
+        if "No space left on device" in str(error):
+            raise UserError(f"the disk is full: {reason(error)}") from error
         names = ", ".join(file for file in files if file) or "the log"
         raise UserError(f"{names}: cannot be read: {reason(error)}") from error
 
@@ -168,7 +163,7 @@ def canonical_events(raw: ir.Table, present: set[str], context: list[str], path:
     for name in s.PROPERTIES:
         columns[name] = as_number(raw[name], path) if name in present else ibis.null("float64")
     for name in context:
-        columns[name] = raw[name].cast("string").nullif("")
+        columns[name] = as_text(raw[name])
     return raw.select(**columns)
 
 
@@ -232,6 +227,15 @@ def as_id(column: ir.Column, path: str) -> ir.Value:
     raise UserError(f"{path}: column {column.get_name()!r} is {kind}; ids must be text or whole numbers")
 
 
+def as_text(column: ir.Column) -> ir.Value:
+    """A value as text, empty as null; whole floats (integers that once met a null) become their digits."""
+    if not column.type().is_floating():
+        return column.cast("string").nullif("")
+    whole = column.try_cast("int64")
+    text = ibis.ifelse(whole.cast("float64") == column, whole.cast("string"), column.cast("string"))
+    return ibis.ifelse(column.isnan(), ibis.null("string"), text)
+
+
 def as_number(column: ir.Column, path: str) -> ir.Value:
     kind = column.type()
     if kind.is_numeric():
@@ -260,11 +264,15 @@ def _source_column(value: ir.Value) -> str:
     return str(fields[0].name) if fields else value.get_name()
 
 
-def read_side(con: Backend, path: str | None, key: str, id_column: str) -> ir.Table | None:
+def read_side(
+    con: Backend, path: str | None, key: str, id_column: str, notes: list[str], *, used: tuple[str, ...] | None = None
+) -> ir.Table | None:
     """An `items` or `users` table with text ids; None when it is not given or has no rows.
 
+    Of the columns besides the id those in `used` are read (None: all) where they hold a value; `notes` gets the rest.
+
     Raises:
-        UserError: when the id column is missing, null or not unique.
+        UserError: when the id column is missing, null or not unique, or a column has a name that preparation uses.
     """
     if path is None:
         return None
@@ -273,16 +281,23 @@ def read_side(con: Backend, path: str | None, key: str, id_column: str) -> ir.Ta
         raise UserError(f"{key}: {path} has no column {id_column!r}")
     if not int(raw.count().execute()):
         return None
-    columns: dict[str, ir.Value] = {id_column: as_id(raw[id_column], path)}
-    for name in raw.columns:
-        if name != id_column:
-            columns[name] = as_number(raw[name], path) if name == s.PRICE else raw[name].cast("string").nullif("")
-    for name in columns:
-        if name in s.RESERVED:
-            raise UserError(f"{key}: column {name!r} is a name shopkeeper uses itself; rename it in {path}")
-    table = raw.select(**columns)
+    present = present_columns(raw) - {id_column}
+    read = [name for name in raw.columns if name in present and (used is None or name in used)]
+    note(notes, path, "not used", [name for name in raw.columns if name in present and name not in read])
+    note(notes, path, "without any value count as absent", [n for n in raw.columns if n not in present | {id_column}])
+    reserved = [name for name in read if name in s.RESERVED]
+    if reserved:
+        raise UserError(f"{key}: column {reserved[0]!r} is a name shopkeeper uses itself; rename it in {path}")
+    columns = {name: as_number(raw[name], path) if name == s.PRICE else as_text(raw[name]) for name in read}
+    table = raw.select(**{id_column: as_id(raw[id_column], path)}, **columns)
     check_unique(table, path, id_column)
     return table
+
+
+def note(notes: list[str], path: str, what: str, columns: list[str]) -> None:
+    """Name columns once, where there are any."""
+    if columns:
+        notes.append(f"{path}: columns {what}: {', '.join(columns)}")
 
 
 def check_unique(table: ir.Table, path: str, id_column: str) -> None:

@@ -1,7 +1,7 @@
 """From judged ranks to the table: every model on every slice, with intervals and paired differences."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Judged:
     cold: BoolArray  # (M,) the target never occurred in training
     missing: BoolArray  # (M,) the target is outside the model's catalogue
     baseline: bool
+    left_out: dict[str, int] = field(default_factory=dict)  # prediction moments not among the examples, by reason
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def count(judged: Judged) -> dict[str, int]:
         "repeat targets": int(judged.repeat.sum()),
         "targets never seen in training": int(judged.cold.sum()),
         "targets outside the catalogue": int(judged.missing.sum()),
-    }
+    } | judged.left_out
 
 
 def slices(judged: Judged, ks: Sequence[int]) -> Iterator[Slice]:

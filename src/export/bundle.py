@@ -130,7 +130,8 @@ def dump(path: Path, value: Any) -> None:
 def model_card(model: SessionModel, prepared: Prepared, origin: Origin) -> str:
     """What the model is, what it saw, how it did on validation, and what it must not be used for."""
     counts = prepared.manifest["counts"]
-    metrics = [f"| {name} | {value:.4f} |" for name, value in sorted(origin.metrics.items()) if "/k" not in name]
+    judged = {name: v for name, v in origin.metrics.items() if name.startswith("val/") and "/k" not in name}
+    metrics = [f"| {name} | {value:.4f} |" for name, value in sorted(judged.items())]
     lines = [
         f"# {prepared.manifest['source']}: {model.family}",
         "",

@@ -29,6 +29,8 @@ def build_model(
         kind = getattr(importlib.import_module(module), name)
         wanted = {key: value for key, value in facts.items() if key in kind.__init__.__annotations__}
         return kind(vocabulary=vocabulary, tasks=tasks, max_len=max_len, **values, **wanted)  # type: ignore[no-any-return]
+    except KeyError as error:
+        raise UserError(f"model: a value is missing: {error}") from error
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"model: {error}") from error
 

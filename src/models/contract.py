@@ -82,16 +82,6 @@ class SessionModel(nn.Module, ABC):
         """Scores of every item after the last step of each history (B, H tasks, V items), higher is better."""
 
 
-def last_items(batch: Batch) -> Tensor:
-    """Item of each history's latest step that has one (B,), 0 where there is none; of a bag any one."""
-    count, width = batch.event.shape
-    item_at = torch.zeros(count * width, dtype=torch.int64)
-    item_at[batch.bag_cell] = batch.bag_item
-    item_at = item_at.view(count, width)
-    position = torch.where(item_at > 0, torch.arange(width), -1).amax(dim=1)
-    return torch.where(position >= 0, item_at.gather(1, position.clamp(min=0)[:, None])[:, 0], 0)
-
-
 def nothing_known(batch: Batch) -> Tensor:
     """Histories with no known item and no known context (B,)."""
     has_context = (batch.context > 0).flatten(1).any(dim=1)
@@ -107,7 +97,6 @@ def rank_ready(model: SessionModel, batch: Batch) -> Tensor:
     """
     scores = torch.where(nothing_known(batch)[:, None, None], model.prior_scores(), model.score(batch))
     if s.TASK_NEXT in model.tasks:
-        last = last_items(batch)
-        rows = torch.nonzero(last)[:, 0]
-        scores[rows, model.tasks.index(s.TASK_NEXT), last[rows] - 1] = -torch.inf
+        rows = torch.nonzero(batch.last_item)[:, 0]
+        scores[rows, model.tasks.index(s.TASK_NEXT), batch.last_item[rows] - 1] = -torch.inf
     return scores

@@ -33,7 +33,7 @@ def run(config: DemoConfig) -> None:
     output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     title("1/5 prepare")
-    asked = [f"data={config.data}", f"output={output / 'prepared'}", *config.prepare]
+    asked = [f"data={config.log}", f"output={output / 'prepared'}", *config.prepare]
     prepare.run(configure("prepare", PrepareConfig, *asked))
     prepared = Prepared.read(output / "prepared")
     title("2/5 train")
@@ -96,7 +96,7 @@ def evaluated(subject: TrackedRun, config: DemoConfig, prepared: Prepared, outpu
     folder = output / "report"
     arguments = [f"prepared={prepared.path}", f"run={subject.run_id}", f"output={folder}"]
     asked = configure("evaluate", EvaluateConfig, *arguments, *tracking_overrides(output), *config.evaluate)
-    if evaluate.is_current(folder, asked, subject):
+    if evaluate.is_current(folder, asked, prepared, subject):
         print(f"reusing {folder}: same run, same protocol")
         return dict(json.loads((folder / METRICS_FILE).read_text(encoding="utf-8")))
     metrics, report = evaluate.make_report(asked)

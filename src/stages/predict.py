@@ -14,7 +14,7 @@ from tqdm import tqdm
 from shopkeeper.config import PredictConfig, UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.sessions import microseconds
-from shopkeeper.data.sources import as_id, as_timestamp, open_table, present_columns, reading
+from shopkeeper.data.sources import as_id, as_text, as_timestamp, open_table, present_columns, reading
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -53,14 +53,17 @@ def predict(predictor: "Predictor", config: PredictConfig, file: Path) -> tuple[
     rows = read_rows(open_table(con, config.histories, "histories"), config.histories, predictor.manifest.context)
     total, histories = int(rows.count().execute()), 0
     partial = file.with_name(f"{file.name}.partial")
-    with pq.ParquetWriter(partial, ITEMS) as writer, tqdm(total=total, unit="row", desc="predict") as progress:
-        for table in whole_histories(rows, config.rows_per_batch):
-            names, offsets = history_offsets(table)
-            for answers in answer(predictor, names, to_histories(predictor, table, offsets), config):
-                writer.write_table(answers)
-            histories += len(names)
-            progress.update(table.num_rows)
-    partial.rename(file)
+    try:
+        with pq.ParquetWriter(partial, ITEMS) as writer, tqdm(total=total, unit="row", desc="predict") as progress:
+            for table in whole_histories(rows, config.rows_per_batch):
+                names, offsets = history_offsets(table)
+                for answers in answer(predictor, names, to_histories(predictor, table, offsets), config):
+                    writer.write_table(answers)
+                histories += len(names)
+                progress.update(table.num_rows)
+        partial.rename(file)
+    finally:
+        partial.unlink(missing_ok=True)
     return histories, total
 
 
@@ -98,7 +101,7 @@ def read_rows(raw: "ir.Table", path: str, context: list[str]) -> "ir.Table":
         "time": microseconds(as_timestamp(raw[s.TIMESTAMP], path)) if s.TIMESTAMP in present else ibis.null("int64"),
         s.ITEM: as_id(raw[s.ITEM], path) if s.ITEM in present else null,
         s.SESSION: as_id(raw[s.SESSION], path) if s.SESSION in present else null,
-        **{c: raw[c].cast("string") if c in present else null for c in context},
+        **{c: as_text(raw[c]) if c in present else null for c in context},
     }
     return raw.select(**columns).order_by([HISTORY, s.ROW])
 

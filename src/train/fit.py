@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
-from shopkeeper.config import TrainConfig, UserError
+from shopkeeper.config import TrainConfig, UserError, configure, parse
 from shopkeeper.data.batches import TokenBatches, TrainingPieces, Vocabulary
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import supported_tasks
@@ -25,7 +25,7 @@ from shopkeeper.models.sasrec import SASRec
 from shopkeeper.train import tracking
 from shopkeeper.train.module import TrainingModule
 from shopkeeper.train.tracking import Store, TrackedRun
-from shopkeeper.train.validation import Validation
+from shopkeeper.train.validation import Validation, standard_protocol
 
 Say = Callable[[str], None]
 
@@ -155,13 +155,31 @@ def record(run: TrackedRun, config: TrainConfig, prepared: Prepared) -> None:
 
 
 def recorded(run: TrackedRun, config: TrainConfig) -> TrainConfig:
-    """The configuration a run was started with, on the dataset and store of `config`."""
+    """The configuration a run was started with, on the dataset and store of `config`.
+
+    Raises:
+        UserError: when `config` sets anything else to another value.
+    """
     from omegaconf import OmegaConf
 
-    from shopkeeper.config import parse
-
     stored = parse(TrainConfig, OmegaConf.create(json.loads(run.file(tracking.CONFIG_FILE).read_text())))
+    refuse_changes(config, stored, run)
     return replace(stored, prepared=config.prepared, tracking=config.tracking, resume=None, refit=stored.refit)
+
+
+def refuse_changes(config: TrainConfig, stored: TrainConfig, run: TrackedRun) -> None:
+    """A value that is neither the default nor the run's own was asked for, and would be passed over."""
+    free = ("prepared", "tracking", "resume", "refit")
+    asked, own, default = (
+        {k: v for k, v in flatten(asdict(c)).items() if k.split("/")[0] not in free}
+        for c in (config, stored, configure("train", TrainConfig, f"prepared={config.prepared}"))
+    )
+    changed = [k for k, v in asked.items() if v != default.get(k) and v != own.get(k)]
+    if changed:
+        raise UserError(
+            f"run {run.run_id} keeps its own configuration: take away what sets {changed[0].replace('/', '.')}, "
+            "or start a new run"
+        )
 
 
 def check_dataset(run: TrackedRun, prepared: Prepared) -> None:
@@ -188,7 +206,7 @@ def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Sa
         tasks=tasks,
         facts={"purchase_code": prepared.purchase_code},
         run=run,
-        validation=None if refit else Validation.of(prepared, tasks, config.protocol, primary=available[0]),
+        validation=None if refit else Validation.of(prepared, tasks, standard_protocol(), primary=available[0]),
     )
 
 
@@ -247,8 +265,8 @@ def descend(setting: Setting, model: SASRec, *, steps: int | None) -> dict[str, 
     loader: DataLoader[Any] = DataLoader(pieces, sampler=batches, batch_size=None, generator=torch.Generator())
     module = TrainingModule(
         model,
-        weights=loss_weights(config.task.weights, setting.tasks),
-        num_negatives=int(config.loss["num_negatives"]),
+        weights=loss_weights(asdict(config.task.weights), setting.tasks),
+        num_negatives=config.loss.num_negatives,
         optimizer=config.optimizer,
         seed=config.seed,
     )
@@ -306,7 +324,7 @@ def callbacks(setting: Setting) -> list[pl.Callback]:
         save_on_train_epoch_end=True,
     )
     if setting.validation is None:
-        return [EpochLog(setting.run, None), keep_last]
+        return [keep_last]
     keep_best = ModelCheckpoint(
         dirpath=folder,
         filename=BEST.removesuffix(".ckpt"),
@@ -329,19 +347,18 @@ def callbacks(setting: Setting) -> list[pl.Callback]:
 class EpochLog(pl.Callback):
     """Judge the model on validation after each epoch, and log what was measured under the epoch's number."""
 
-    def __init__(self, run: TrackedRun, validation: Validation | None) -> None:
+    def __init__(self, run: TrackedRun, validation: Validation) -> None:
         self.run, self.validation = run, validation
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
-        if self.validation is not None:
-            metrics = self.validation.metrics(pl_module.judged)
-            mean = self.validation.mean(metrics)
-            pl_module.log(MONITOR, mean, prog_bar=True)
-            measured |= {MONITOR: mean}
-            measured |= {name.replace("val/", "val_epoch/"): v for name, v in metrics.items() if "/k" not in name}
-            pl_module.train()
+        metrics = self.validation.metrics(pl_module.judged)
+        mean = self.validation.mean(metrics)
+        pl_module.log(MONITOR, mean, prog_bar=True)
+        measured |= {MONITOR: mean}
+        measured |= {name.replace("val/", "val_epoch/"): v for name, v in metrics.items() if "/k" not in name}
+        pl_module.train()
         if trainer.is_global_zero:
             self.run.log_metrics(measured, step=trainer.current_epoch)
 
@@ -368,7 +385,7 @@ def finish(setting: Setting, model: SessionModel) -> None:
 
 
 def quiet_lightning() -> None:
-    """Progress stays, chatter goes: device banners, and advice on workers (batches are built in microseconds)."""
+    """Progress stays, chatter goes: device banners, and advice on workers (a batch takes longer to send)."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for advice in (

@@ -195,7 +195,8 @@ class Store:
     def same_as(self, *, dataset_hash: str, config_hash: str) -> tuple[TrackedRun | None, TrackedRun | None]:
         """The newest finished run of that configuration on that dataset, and the newest that can be resumed."""
         query = f"tags.`{DATASET_HASH}` = '{dataset_hash}' AND tags.`{CONFIG_HASH}` = '{config_hash}'"
-        runs = sorted(self._search(query), key=lambda run: int(run.info.start_time))
+        found = [run for run in self._search(query) if REFIT_OF not in run.data.tags]
+        runs = sorted(found, key=lambda run: int(run.info.start_time))
         done = [TrackedRun(r.info.run_id, self) for r in runs if r.info.status == "FINISHED"]
         open_runs = [TrackedRun(r.info.run_id, self) for r in runs if r.info.status != "FINISHED"]
         resumable = [run for run in open_runs if run.can_resume]

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 
 import numpy as np
+import yaml
 
 from shopkeeper.config import ProtocolConfig, UserError
 from shopkeeper.data import schema as s
@@ -14,6 +16,12 @@ from shopkeeper.evaluate.judge import judge
 from shopkeeper.evaluate.metrics import per_example
 from shopkeeper.models.contract import SessionModel
 from shopkeeper.train.tracking import PRIMARY
+
+
+def standard_protocol() -> ProtocolConfig:
+    """The protocol every run is validated by: were it a setting, runs could not be compared by `val/primary`."""
+    text = files("shopkeeper.configs").joinpath("protocol/default.yaml").read_text(encoding="utf-8")
+    return ProtocolConfig(**yaml.safe_load(text))
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,12 @@ class Validation:
             found = judged_examples(
                 prepared, targets, task, "strangers", s.VAL, ks=protocol.ks, at_most=protocol.max_examples
             )
-            if not (found[0].k >= 1).any():
+            if not (found.examples.k >= 1).any():
                 raise UserError(
                     f"the val split has no stranger with a target of task {task!r} after one step or more; widen it "
                     "(data.split) and prepare again, or train another head alone (task=purchase, task=next)"
                 )
-            examples[task] = found
+            examples[task] = (found.examples, found.targets)
         return cls(prepared, examples, protocol.cutoff, primary)
 
     def metrics(self, model: SessionModel) -> dict[str, float]:

@@ -112,6 +112,19 @@ def test_a_trip_is_one_token_with_all_its_items(trips: Prepared) -> None:
     assert bags(strangers(trips, 1, split=s.TEST), 0, 2) == [[], [4, 2]]
 
 
+def test_the_last_item_is_that_of_the_last_row_that_names_one_if_it_is_known(clicks: Prepared) -> None:
+    examples = stranger_examples(clicks, s.VAL, [0, 1, 2, 3])
+    vocabulary = Vocabulary.of(clicks, refit=True)
+    every = collate(clicks, example_pieces(examples, MAX_LEN), vocabulary)
+    known = int(every.last_item.max()) - 1
+    fewer = collate(clicks, example_pieces(examples, MAX_LEN), vocabulary._replace(num_items=known))
+
+    lists = [bags(every, b, every.event.shape[1]) for b in range(len(examples))]
+    latest = [[item for bag in history for item in bag] for history in lists]
+    assert every.last_item.tolist() == [items[-1] if items else 0 for items in latest]
+    assert fewer.last_item.tolist() == [item if item <= known else 0 for item in every.last_item.tolist()]
+
+
 def test_padding_changes_nothing(clicks: Prepared) -> None:
     data = training(clicks, *s.TASKS, refit=True)
     together = data[np.arange(len(data))]

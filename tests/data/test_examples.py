@@ -32,7 +32,7 @@ def judged(
     prepared: Prepared, task: str, population: str, split: int, at_most: int = EVERYONE
 ) -> list[tuple[str, int, list[str]]]:
     """Visitor, k and target items of each judged example."""
-    examples, found = judged_examples(prepared, Targets(prepared), task, population, split, ks=KS, at_most=at_most)
+    examples, found, _ = judged_examples(prepared, Targets(prepared), task, population, split, ks=KS, at_most=at_most)
     items = np.array([None, *prepared.item_ids()], dtype=object)[found.items]
     parts = np.split(items, found.offsets[1:-1])
     return [(*who, part.tolist()) for who, part in zip(named(prepared, examples), parts, strict=True)]
@@ -136,7 +136,7 @@ def test_what_happens_after_train_teaches_no_word(clicks: Prepared, longer: Prep
 def test_a_repeat_is_a_target_that_was_seen_before(clicks: Prepared, trips: Prepared) -> None:
     def repeats(prepared: Prepared, task: str, population: str) -> list[bool]:
         found = judged_examples(prepared, Targets(prepared), task, population, s.VAL, ks=KS, at_most=EVERYONE)
-        return [bool(repeat) for repeat in is_repeat(prepared, *found)]
+        return [bool(repeat) for repeat in is_repeat(prepared, found.examples, found.targets)]
 
     # bob: nothing | jam | jam milk, each before milk
     assert repeats(clicks, s.TASK_PURCHASE, "strangers") == [False, False, True]
@@ -179,3 +179,16 @@ def test_window_steps_counts_a_trip_that_a_cut_divides(prepare_log: PrepareLog) 
 
 def test_rank_within_counts_the_earlier_of_the_same_group() -> None:
     assert rank_within([7, 7, 3, 7, 3]).tolist() == [0, 1, 0, 2, 1]
+
+
+def test_what_is_not_judged_is_counted(clicks: Prepared) -> None:
+    def left_out(at_most: int) -> dict[str, int]:
+        found = judged_examples(
+            clicks, Targets(clicks), s.TASK_PURCHASE, "strangers", s.VAL, ks=[3, 0, 1, 10], at_most=at_most
+        )
+        assert len(found.examples) + sum(found.left_out.values()) == 5
+        return found.left_out
+
+    # of w1 twice and bob three times: w1 buys nothing, and bob nothing more after three steps
+    assert left_out(EVERYONE) == {"without a target": 3, "not sampled": 0}
+    assert left_out(1) == {"without a target": 3, "not sampled": 1}

@@ -314,3 +314,29 @@ def test_the_manifest_says_what_was_done(clicks: Prepared) -> None:
         "end": "2026-01-31 00:00:00",
     }
     assert [path.name for path in clicks.path.glob("work*")] == []
+
+
+def test_context_told_on_entry_alone_is_in_the_vocabulary(
+    prepare_log: PrepareLog, log: ParseLog, clicks_log: str
+) -> None:
+    events = log(clicks_log)
+    whole = prepare_log(events)
+    events["channel"] = events["channel"].where(events["event"] == "session_start")
+    entries = prepare_log(events)
+
+    told = set(events["channel"].dropna())
+    assert told
+    assert set(entries.manifest["vocab"]["channel"]["values"]) == told
+    assert entries.manifest["vocab"]["channel"]["known"] <= whole.manifest["vocab"]["channel"]["known"]
+    opened = np.asarray(entries.sessions["context_channel"]) > 0
+    assert opened.sum() == (events["event"] == "session_start").sum()
+
+
+def test_segments_without_any_value_count_as_absent(prepare_log: PrepareLog, clicks_log: str) -> None:
+    users = pd.DataFrame({"user_id": ["ann", "bob"], "age": ["19-34", None], "income": [None, None]})
+    prepared = prepare_log(clicks_log, users=users)
+
+    assert prepared.manifest["segments"] == ["age"]
+    assert any(
+        note.endswith("columns without any value count as absent: income") for note in prepared.manifest["notes"]
+    )

@@ -236,3 +236,21 @@ def test_relabelling_a_column_that_is_not_there_is_refused() -> None:
 
     with pytest.raises(UserError, match=r"data\.relabel: users have no column 'income'"):
         relabel_users(users, {"income": {"low": "<35K"}})
+
+
+def test_whole_numbers_that_met_a_null_keep_their_digits_as_text(read: Read) -> None:
+    users = pd.DataFrame({"user_id": ["ann", "bob", "cleo"], "kids": [2.0, None, 0.5]})
+    source = read(channel=[7.0, None], users=users)
+
+    assert column(source, "channel") == ["7", None]
+    assert source.users is not None
+    assert source.users.order_by("user_id").execute()["kids"].fillna("").tolist() == ["2", "", "0.5"]
+
+
+def test_columns_of_items_without_a_use_may_have_any_name(read: Read) -> None:
+    items = pd.DataFrame({"item_id": ["a"], "title": ["Apple"], "split": ["x"]})
+    source = read(items=items)
+
+    assert source.items is not None
+    assert source.items.columns == ("item_id", "title")
+    assert [note.rpartition("/")[2] for note in source.notes] == ["items.parquet: columns not used: split"]

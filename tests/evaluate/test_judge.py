@@ -24,7 +24,7 @@ def model(shops: dict[str, Prepared]) -> Popularity:
 
 def test_ranks_are_in_the_order_of_the_targets(shops: dict[str, Prepared], model: Popularity) -> None:
     prepared = shops["clicks"]
-    examples, wanted = judged_examples(
+    examples, wanted, _ = judged_examples(
         prepared, Targets(prepared), "purchase", "strangers", s.TEST, ks=[0, 1, 4], at_most=1000
     )
     ranks = judge(model, prepared, examples, wanted, task="purchase")
@@ -38,7 +38,7 @@ def test_ranks_are_in_the_order_of_the_targets(shops: dict[str, Prepared], model
 
 def test_blocks_change_nothing(shops: dict[str, Prepared], model: Popularity, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = shops["clicks"]
-    examples, wanted = judged_examples(
+    examples, wanted, _ = judged_examples(
         prepared, Targets(prepared), "next", "known", s.TEST, ks=[0, 1, 2, 3], at_most=1000
     )
     whole = judge(model, prepared, examples, wanted, task="next")

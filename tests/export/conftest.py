@@ -22,7 +22,9 @@ from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
 SMALL: dict[str, dict[str, Any]] = {"sasrec": {"embed_dim": 8, "num_layers": 1}}
-ORIGIN = Origin(run_id="run-1", refit_of=None, metrics={"val/primary": 0.25})
+ORIGIN = Origin(
+    run_id="run-1", refit_of=None, metrics={"val/primary": 0.25, "train/loss_purchase": 9.5, "val_epoch/mean": 0.3}
+)
 
 
 def make_model(prepared: Prepared, family: str) -> SessionModel:

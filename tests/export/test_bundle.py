@@ -99,6 +99,8 @@ def test_the_card_says_what_it_is_and_what_it_is_not(bundles: Bundles, shop: str
 
     assert "| val/primary | 0.2500 |" in card
     assert "never uplift" in card
+    assert "loss" not in card  # only what was measured on validation strangers, in the end
+    assert "val_epoch" not in card
 
 
 def test_it_replaces_a_bundle_but_no_other_folder(shops: dict[str, Prepared], models: Models, tmp_path: Path) -> None:

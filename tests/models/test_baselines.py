@@ -74,6 +74,7 @@ def history(*steps: list[int]) -> Batch:
         bag_cell=torch.tensor(cells, dtype=torch.int64),
         bag_slot=torch.tensor([seen.index(item) for item in items], dtype=torch.int64),
         seen=torch.tensor([seen]),
+        last_item=torch.tensor(items[-1:] or [0]),
         targets=(),
     )
 

@@ -177,6 +177,7 @@ def cycle() -> Batch:
         bag_cell=cells[:, 1:].flatten(),
         bag_slot=(items[:, :, None] == seen[:, None]).long().argmax(dim=2).flatten(),
         seen=seen,
+        last_item=items[:, -1],
         targets=(TaskTargets(cells[:, 1:].flatten(), wanted.flatten(), torch.ones(CYCLE * STEPS), slot.flatten()),),
     )
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from shopkeeper import cli
 from shopkeeper.config import DemoConfig
 from shopkeeper.stages import demo
 
@@ -18,7 +19,7 @@ SASREC = [
 @pytest.fixture
 def config(logs: dict[str, Path], tmp_path: Path) -> DemoConfig:
     return DemoConfig(
-        data="events",
+        log="events",
         output=str(tmp_path / "demo"),
         prepare=[f"data.events={logs['clicks']}", "data.split.val_share=0.25", "data.split.test_share=0.25"],
         models={"popularity": [], "sasrec": SASREC},
@@ -86,3 +87,19 @@ def test_programs_are_named_as_they_can_be_typed(tmp_path: Path, monkeypatch: py
     assert demo.program("tool") == "env/bin/tool"
     monkeypatch.setenv("PATH", str(folder))
     assert demo.program("tool") == "tool"
+
+
+def test_any_log_goes_through_from_the_command_line(
+    logs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[DemoConfig] = []
+    monkeypatch.setattr(demo, "run", asked.append)
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["shopkeeper", "demo", f"output={tmp_path}", "log=events", f'prepare=["data.events={logs["clicks"]}"]'],
+    )
+
+    cli.main()
+
+    assert (asked[0].log, asked[0].prepare) == ("events", [f"data.events={logs['clicks']}"])

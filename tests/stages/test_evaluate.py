@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from shopkeeper.config import EvaluateConfig, TrainConfig, UserError
+from shopkeeper.models.checkpoint import load_model
+from shopkeeper.models.contract import SessionModel
 from shopkeeper.stages import evaluate
 from shopkeeper.train.fit import train
+from shopkeeper.train.tracking import MODEL_FILE, Store
 
 Flows = dict[str, Any]
 Compose = Callable[..., Any]
@@ -51,15 +54,50 @@ def test_a_repetition_gives_the_same_numbers(flows: Flows, compose: Compose, tmp
     assert first["tasks"] == again["tasks"]
 
 
-def test_a_report_is_current_for_its_run_and_protocol_alone(flows: Flows, compose: Compose) -> None:
+def test_a_report_is_current_for_its_run_baselines_and_protocol_alone(
+    flows: Flows, compose: Compose, tmp_path: Path
+) -> None:
     flow = flows["clicks"]
     config = asked(compose, flow, "output=x", "protocol.resamples=50")
 
-    assert evaluate.is_current(flow.report, config, flow.runs["sasrec"])
-    assert not evaluate.is_current(flow.report, config, flow.runs["popularity"])
+    def current(folder: Path, config: EvaluateConfig, run: str) -> bool:
+        return evaluate.is_current(folder, config, flow.prepared, flow.runs[run])
+
+    assert current(flow.report, config, "sasrec")
+    assert not current(flow.report, config, "popularity")
     other = replace(config, protocol=replace(config.protocol, cutoff=10))
-    assert not evaluate.is_current(flow.report, other, flow.runs["sasrec"])
-    assert not evaluate.is_current(flow.bundle, config, flow.runs["sasrec"])
+    assert not current(flow.report, other, "sasrec")
+    assert not current(flow.bundle, config, "sasrec")
+    file = tmp_path / "metrics.json"
+    (tmp_path / "report.html").touch()
+    file.write_text((flow.report / "metrics.json").read_text())
+    assert current(tmp_path, config, "sasrec")
+    file.write_text(file.read_text().replace(flow.runs["popularity"].run_id, "another"))
+    assert not current(tmp_path, config, "sasrec")
+
+
+def test_a_sample_is_told(flows: Flows, compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = asked(compose, flows["clicks"], f"output={tmp_path}", "protocol.resamples=10", "protocol.max_examples=20")
+    metrics, report = evaluate.make_report(config)
+
+    counts = metrics["tasks"]["purchase"]["counts"]["strangers"]
+    assert counts["examples"] == 20
+    every = 20 + counts["not sampled"]
+    assert f"purchase, strangers: judged on a seeded sample of 20 of {every} examples" in capsys.readouterr().out
+    assert f"<td>{counts['not sampled']}</td>" in report.read_text()
+
+
+def test_a_damaged_baseline_is_an_error_and_not_fitted_anew(
+    flows: Flows, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(path: Path) -> SessionModel:
+        raise UserError(f"checkpoint {path} cannot be read")
+
+    config = asked(compose, flows["clicks"], f"output={tmp_path}")
+    subject = load_model(flows["clicks"].runs["sasrec"].file(MODEL_FILE))
+    monkeypatch.setattr(evaluate, "load_model", damaged)
+    with pytest.raises(UserError, match="cannot be read"):
+        list(evaluate.baselines(config, flows["clicks"].prepared, Store(config.tracking), subject))
 
 
 def test_a_refit_has_seen_the_test_split_and_is_refused(flows: Flows, compose: Compose, tmp_path: Path) -> None:

@@ -215,10 +215,10 @@ def test_a_refit_takes_the_chosen_steps_sees_every_row_and_writes_no_metric(
 
 def test_a_refit_of_a_refit_is_refused(config: Callable[..., TrainConfig], silent: Callable[[str], None]) -> None:
     train(config("model=popularity"), say=silent)
-    refit = train(config("refit=best"), say=silent)
+    refit = train(config("model=popularity", "refit=best"), say=silent)
 
     with pytest.raises(UserError, match="is itself a refit"):
-        train(config(f"refit={refit.run_id}"), say=silent)
+        train(config("model=popularity", f"refit={refit.run_id}"), say=silent)
 
 
 def test_the_config_hash_tells_models_apart_and_places_not(config: Callable[..., TrainConfig]) -> None:
@@ -234,3 +234,31 @@ def test_a_loss_that_explodes_is_an_error_with_the_way_out(
 ) -> None:
     with pytest.raises(UserError, match=r"lower optimizer.lr \(now 1e\+30\)"):
         train(config("optimizer.lr=1e30", "optimizer.warmup_steps=0"), say=silent)
+
+
+@pytest.mark.parametrize("key", ["refit", "resume"])
+def test_a_setting_beside_refit_or_resume_is_refused_not_passed_over(
+    config: Callable[..., TrainConfig], silent: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    run = train(config(), say=silent) if key == "refit" else cut_after_epochs(config(), 1, monkeypatch)
+
+    with pytest.raises(UserError, match="keeps its own configuration: take away what sets seed, or start a new run"):
+        train(config(f"{key}={run.run_id}", "seed=99"), say=silent)
+    train(config(f"{key}={run.run_id}", "seed=1"), say=silent)
+
+
+def test_a_refit_writes_no_metric(config: Callable[..., TrainConfig], silent: Callable[[str], None]) -> None:
+    run = train(config(), say=silent)
+
+    assert train(config(f"refit={run.run_id}"), say=silent).metrics == {}
+
+
+def test_a_refit_does_not_pass_for_the_run_it_repeats(
+    config: Callable[..., TrainConfig], shops: dict[str, Prepared], silent: Callable[[str], None]
+) -> None:
+    run = train(config(), say=silent)
+    train(config(f"refit={run.run_id}"), say=silent)
+
+    done, _ = run.store.same_as(dataset_hash=shops["clicks"].content_hash, config_hash=config_hash(config()))
+    assert done is not None
+    assert done.run_id == run.run_id

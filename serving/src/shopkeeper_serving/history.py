@@ -46,7 +46,7 @@ class Inputs(NamedTuple):
     bag_cell: IntArray  # (N,) b * T + t of the step that holds the item
     bag_slot: IntArray  # (N,) which of the history's distinct items it is
     seen: IntArray  # (B, U) distinct items, ascending, 0-padded
-    last_item: IntArray  # (B,) item of the latest step that has one, 0 where none
+    last_item: IntArray  # (B,) item of the latest row that names one; 0 where none does or it is unknown
     steps: IntArray  # (B,) steps of the whole history, before it is cut to the longest one read
     past_owner: IntArray  # (P,) history of each known item in it, also of those too long ago to be read
     past_item: IntArray  # (P,)
@@ -117,7 +117,9 @@ def to_inputs(histories: Histories, *, order_only: bool, gap_seconds: float, max
     seconds = np.full((count, width), -1, np.int64)
     context = np.zeros((count, width, histories.context.shape[1]), np.int64)
     event[:, 0] = ENTRY_EVENT
-    first = first_rows(histories, row[opens], step_owner, token, hidden)
+    first = entry_rows(histories, owner, row)
+    cut = (token == 1) & (hidden[step_owner] > 0)  # of a history cut short, the first step that is left
+    first[step_owner[cut]] = row[opens[cut]]
     seconds[first >= 0, 0] = time[first[first >= 0]]
     context[first >= 0, 0] = histories.context[first[first >= 0]]
     read = token >= 1
@@ -138,7 +140,7 @@ def to_inputs(histories: Histories, *, order_only: bool, gap_seconds: float, max
         bag_cell=bag_cell,
         bag_slot=bag_slot,
         seen=seen,
-        last_item=last_items(bag_owner, bag_item, count),
+        last_item=last_items(histories, row[read[entry_step]] if len(opens) else row, owner),
         steps=steps,
         past_owner=owner[row[histories.item[row] > 0]],
         past_item=histories.item[row[histories.item[row] > 0]],
@@ -170,14 +172,21 @@ def step_numbers(
     return np.cumsum(np.diff(trip, prepend=trip[:1]) != 0) if len(row) else np.zeros(0, np.int64)
 
 
-def first_rows(
-    histories: Histories, step_row: IntArray, step_owner: IntArray, token: IntArray, hidden: IntArray
-) -> IntArray:
-    """The row each history's context token is taken from (B,): its first one, or where the history was cut, that of
-    the first step that is left; -1 for a history without rows."""
-    first = np.where(np.diff(histories.offsets) > 0, histories.offsets[:-1], -1)
-    cut = (token == 1) & (hidden[step_owner] > 0)
-    first[step_owner[cut]] = step_row[cut]
+def entry_rows(histories: Histories, owner: IntArray, row: IntArray) -> IntArray:
+    """The row each history's context token is taken from (B,); -1 for a history without rows.
+
+    It is the `session_start` of the session that the first event belongs to: of the same session id, or where ids are
+    unknown the last one before that event; else that event itself. Without events it is the latest `session_start`.
+    """
+    first = np.where(np.diff(histories.offsets) > 0, histories.offsets[1:] - 1, -1)
+    opening = row[np.unique(owner[row], return_index=True)[1]]  # each history's first event
+    first[owner[opening]] = opening
+    entry = np.flatnonzero((histories.event == ENTRY_EVENT) & (histories.event[first[owner]] != ENTRY_EVENT))
+    event = first[owner[entry]]
+    ids = np.stack([histories.session[entry], histories.session[event]])
+    before, same = (entry < event) & (ids < 0).any(axis=0), (ids[0] >= 0) & (ids[0] == ids[1])
+    first[owner[entry[before]]] = entry[before]  # the last assignment wins
+    first[owner[entry[same]][::-1]] = entry[same][::-1]
     return first
 
 
@@ -192,8 +201,9 @@ def distinct(owner: IntArray, item: IntArray, count: int) -> tuple[IntArray, Int
     return seen, place[inverse.reshape(-1)]
 
 
-def last_items(owner: IntArray, item: IntArray, count: int) -> IntArray:
-    """The last item of each history (B,); entries are in time order."""
-    last = np.zeros(count, np.int64)
-    last[owner] = item  # the last assignment wins
+def last_items(histories: Histories, row: IntArray, owner: IntArray) -> IntArray:
+    """The item of each history's last row that names one (B,), of the event rows `row` in time order."""
+    last = np.zeros(len(histories.offsets) - 1, np.int64)
+    named = row[histories.names_item[row]]
+    last[owner[named]] = histories.item[named]  # the last assignment wins
     return last

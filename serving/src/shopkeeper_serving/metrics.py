@@ -18,7 +18,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Histogram(
             "shopkeeper_request_seconds",
-            "Time from the whole request to the whole answer.",
+            "Time from the head of the request, its body's reading included, to the whole answer.",
             ["route", "status"],
             buckets=SECONDS,
             registry=self.registry,

@@ -72,7 +72,7 @@ class Predictor:
         """The k best items per task for one visitor's events, oldest first.
 
         Raises:
-            ValueError: for a task the bundle does not have.
+            ValueError: for a task the bundle does not have, or k below 1.
         """
         return self.predict_many([events], k=k, tasks=tasks, exclude_seen=exclude_seen)[0]
 
@@ -85,6 +85,8 @@ class Predictor:
         exclude_seen: bool = False,
     ) -> list[Prediction]:
         """`predict` for many visitors, as many in one pass of the encoder as scores fit in 24 MB."""
+        if k < 1:
+            raise ValueError(f"k={k}: at least one item has to be asked for")
         size = max(1, SCORES_AT_ONCE // (self.manifest.num_items * len(self.manifest.tasks)))
         parts = [histories[begin : begin + size] for begin in range(0, len(histories), size)]
         return [p for part in parts for p in self.predict_part(part, k=k, tasks=tasks, exclude_seen=exclude_seen)]
