@@ -61,7 +61,7 @@ def is_coupon() -> ir.BooleanValue:
 
 
 def purchases(lines: ir.Table) -> ir.Table:
-    """The event table; `price` is what one unit cost after discounts, `discount` what was taken off the line."""
+    """The event table; `price` is what one unit cost in the end, `discount` and `coupon` what came off the line."""
     return lines.select(
         **{
             s.ROW: _[s.ROW],
@@ -73,7 +73,8 @@ def purchases(lines: ir.Table) -> ir.Table:
             s.ORDER: _.basket_id.cast("string"),
             s.PRICE: (_.sales_value / _.quantity).cast("float64"),
             s.QUANTITY: _.quantity.cast("float64"),
-            s.DISCOUNT: (_.retail_disc + _.coupon_disc + _.coupon_match_disc).cast("float64"),
+            s.DISCOUNT: _.retail_disc.cast("float64"),
+            s.COUPON: (_.coupon_disc + _.coupon_match_disc).cast("float64"),
             "store": _.store_id.cast("string"),
         }
     )

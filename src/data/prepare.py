@@ -310,9 +310,7 @@ def write(
         item=_.item.fill_null(s.PAD).cast("int32"),
         session=_.session,
         order=_.order,
-        price=_.price.round(6).cast("float64"),
-        quantity=_.quantity.round(6).cast("float64"),
-        discount=_.discount.round(6).cast("float64"),
+        **{name: _[name].round(6).cast("float64") for name in s.PROPERTIES},
         **context,
     )
     num_rows, num_visitors = int(rows.count().execute()), int(visitors.count().execute())

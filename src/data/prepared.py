@@ -14,9 +14,9 @@ import pandas as pd
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-ROW_ARRAYS = ("visitor", "time", "event", "item", "session", "order", "price", "quantity", "discount")
+ROW_ARRAYS = ("visitor", "time", "event", "item", "session", "order", *s.PROPERTIES)
 SESSION_ARRAYS = ("visitor", "time", "split")
 
 IntArray = npt.NDArray[np.int64]
@@ -41,8 +41,8 @@ class Prepared:
     """Read side of a prepared dataset; every array is memory-mapped and read-only.
 
     `rows[...]` are events sorted by visitor, time and source row: visitor, time (microseconds UTC), event and item
-    codes (0 = none), session, order (-1 where it is no purchase), price, quantity, discount. `sessions[...]` hold
-    visitor, time, split and entry context. `context(kind)` stacks the context codes as (n, C).
+    codes (0 = none), session, order (-1 where it is no purchase), price, quantity, discount and coupon.
+    `sessions[...]` hold visitor, time, split and entry context. `context(kind)` stacks the context codes as (n, C).
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:

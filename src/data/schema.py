@@ -11,9 +11,10 @@ ORDER: Final = "order_id"
 PRICE: Final = "price"
 QUANTITY: Final = "quantity"
 DISCOUNT: Final = "discount"
+COUPON: Final = "coupon"
 
 IDS: Final = (ITEM, USER, SESSION, ORDER)
-PROPERTIES: Final = (PRICE, QUANTITY, DISCOUNT)
+PROPERTIES: Final = (PRICE, QUANTITY, DISCOUNT, COUPON)
 DEFAULT_CONTEXT: Final = ("channel", "device", "country")
 CATEGORY: Final = "category"
 BRAND: Final = "brand"

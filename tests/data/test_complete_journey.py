@@ -90,11 +90,12 @@ def test_a_line_becomes_a_purchase(source: Source) -> None:
         "order_id": "901",
         "price": 1.5,
         "quantity": 2.0,
-        "discount": 0.75,
+        "discount": 0.5,
+        "coupon": 0.25,
         "store": "330",
     }
     assert (fuel["item_id"], fuel["source_row"]) == ("13", 2)
-    assert (deli["item_id"], deli["source_row"], deli["discount"]) == ("15", 5, 1.0)
+    assert (deli["item_id"], deli["source_row"], deli["discount"], deli["coupon"]) == ("15", 5, 0.0, 1.0)
     assert source.context == ["store"]
 
 
