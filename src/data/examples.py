@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shopkeeper.data import schema as s
 from shopkeeper.data.prepared import IntArray, Prepared, Window, ragged_ranges
 from shopkeeper.data.targets import Moments, Ragged, Targets
 from shopkeeper.data.windows import known_window, stranger_window
@@ -108,7 +109,7 @@ def judged_examples(
 
     The sample depends on the data alone, so every model is judged on the same examples.
     """
-    build = stranger_examples if population == "strangers" else known_examples
+    build = stranger_examples if population == s.STRANGERS else known_examples
     moments = build(prepared, split, ks)
     examples, found = with_targets(moments, targets.of(task, moments.moments(prepared)))
     left_out = {"without a target": len(moments) - len(examples), "not sampled": max(len(examples) - at_most, 0)}

@@ -70,6 +70,11 @@ VAL: Final = 1
 TEST: Final = 2
 SPLITS: Final = ("train", "val", "test")
 
+STRANGERS: Final = "strangers"
+KNOWN_USERS: Final = "known"
+POPULATIONS: Final = (STRANGERS, KNOWN_USERS)
+"""Who is judged: strangers, and apart from them users with a past in train."""
+
 PAD: Final = 0
 """Code of padding, of an absent value and of an unknown one: an item, event or context value never seen in training."""
 

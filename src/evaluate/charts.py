@@ -4,7 +4,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shopkeeper.evaluate.tables import STRANGERS, rows_of
+from shopkeeper.data import schema as s
+from shopkeeper.evaluate.tables import rows_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +20,8 @@ def warm_up_figure(metrics: Mapping[str, Any], *, task: str) -> "Figure":
     """ndcg of strangers by steps seen, a line with its 95% band per model; the subject is drawn thicker."""
     main = f"ndcg@{metrics['protocol']['cutoff']}"
     figure, axes = new_figure(xlabel="steps seen (k)", ylabel=f"{main}, 95% interval")
-    ks = [k for k in metrics["protocol"]["ks"] if rows_of(metrics, task, STRANGERS, part=f"k={k}")]
-    rows = {k: {r["model"]: r["metrics"][main] for r in rows_of(metrics, task, STRANGERS, part=f"k={k}")} for k in ks}
+    ks = [k for k in metrics["protocol"]["ks"] if rows_of(metrics, task, s.STRANGERS, part=f"k={k}")]
+    rows = {k: {r["model"]: r["metrics"][main] for r in rows_of(metrics, task, s.STRANGERS, part=f"k={k}")} for k in ks}
     for number, model in enumerate(rows[ks[0]] if ks else []):
         style = COLOURS[number % len(COLOURS)]
         places = range(len(ks))  # evenly spaced: most happens in the first steps

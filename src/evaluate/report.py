@@ -8,7 +8,7 @@ from typing import Any
 
 from shopkeeper.data import schema as s
 from shopkeeper.evaluate.charts import curve_figure, to_svg, warm_up_figure
-from shopkeeper.evaluate.tables import ALL, KNOWN, POOLED, STRANGERS, rows_of, verdict_sentences
+from shopkeeper.evaluate.tables import ALL, POOLED, rows_of, verdict_sentences
 
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 MEANING = {
@@ -69,8 +69,8 @@ def render(
 
 def task_section(metrics: Mapping[str, Any], task: str) -> dict[str, Any]:
     counts = metrics["tasks"][task]["counts"]
-    pooled = rows_of(metrics, task, STRANGERS, part=POOLED)
-    known = rows_of(metrics, task, KNOWN, part=ALL)
+    pooled = rows_of(metrics, task, s.STRANGERS, part=POOLED)
+    known = rows_of(metrics, task, s.KNOWN_USERS, part=ALL)
     return {
         "name": task,
         "meaning": MEANING.get(task, ""),
@@ -95,11 +95,11 @@ def tables(metrics: Mapping[str, Any], task: str) -> list[dict[str, Any]]:
     by_k = [f"k={k}" for k in metrics["protocol"]["ks"]] + [POOLED]
     kinds = ["repeat targets", "new targets", "cold targets"]
     return [
-        slice_table(metrics, task, STRANGERS, by_k, main, f"Strangers by steps seen: {main}"),
-        metric_table(metrics, task, STRANGERS, POOLED, "Strangers, all k >= 1: every metric"),
-        slice_table(metrics, task, STRANGERS, kinds, main, f"Strangers, k >= 1, on some of the targets alone: {main}"),
-        metric_table(metrics, task, KNOWN, ALL, "Known users, their past visible: every metric"),
-        slice_table(metrics, task, KNOWN, kinds, main, f"Known users, on some of the targets alone: {main}"),
+        slice_table(metrics, task, s.STRANGERS, by_k, main, f"Strangers by steps seen: {main}"),
+        metric_table(metrics, task, s.STRANGERS, POOLED, "Strangers, all k >= 1: every metric"),
+        slice_table(metrics, task, s.STRANGERS, kinds, main, f"Strangers, k >= 1, on some targets alone: {main}"),
+        metric_table(metrics, task, s.KNOWN_USERS, ALL, "Known users, their past visible: every metric"),
+        slice_table(metrics, task, s.KNOWN_USERS, kinds, main, f"Known users, on some targets alone: {main}"),
     ]
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shopkeeper.data import schema as s
 from shopkeeper.evaluate.intervals import Interval, clustered_intervals, verdict
 from shopkeeper.evaluate.metrics import METRICS, per_example
 
 POOLED = "k>=1"
 ALL = "all"
-STRANGERS, KNOWN = "strangers", "known"
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -61,7 +61,7 @@ def tabulate(
         "tasks": {task: {"rows": [], "counts": {}} for task in tasks},
     }
     for task in tasks:
-        for population in (STRANGERS, KNOWN):
+        for population in s.POPULATIONS:
             group = [j for j in judged if j.task == task and j.population == population]
             if not group or not len(group[0].k):
                 continue
@@ -86,10 +86,10 @@ def count(judged: Judged) -> dict[str, int]:
 
 def slices(judged: Judged, ks: Sequence[int]) -> Iterator[Slice]:
     """Strangers: each k, all k >= 1, and of these by kind of target. Known users: all, and by kind of target."""
-    if judged.population == STRANGERS:
+    if judged.population == s.STRANGERS:
         yield from (Slice(f"k={k}", judged.k == k) for k in sorted(ks))
-    pooled = judged.k >= 1 if judged.population == STRANGERS else np.ones(len(judged.k), bool)
-    yield Slice(POOLED if judged.population == STRANGERS else ALL, pooled)
+    pooled = judged.k >= 1 if judged.population == s.STRANGERS else np.ones(len(judged.k), bool)
+    yield Slice(POOLED if judged.population == s.STRANGERS else ALL, pooled)
     yield Slice("repeat targets", pooled, judged.repeat)
     yield Slice("new targets", pooled, ~judged.repeat)
     yield Slice("cold targets", pooled, judged.cold)
@@ -162,16 +162,16 @@ def warm_up_text(metrics: Mapping[str, Any], *, task: str) -> str:
     """The warm-up curve as plain text: a line per model, a column per k, and the pooled mean with its interval."""
     main = f"ndcg@{metrics['protocol']['cutoff']}"
     parts = [f"k={k}" for k in metrics["protocol"]["ks"]]
-    parts = [part for part in parts if rows_of(metrics, task, STRANGERS, part=part)]
-    cells = {(r["model"], p): r["metrics"][main] for p in parts for r in rows_of(metrics, task, STRANGERS, part=p)}
-    pooled = rows_of(metrics, task, STRANGERS, part=POOLED)
-    width = max(len("strangers"), *(len(r["model"]) for r in pooled))
+    parts = [part for part in parts if rows_of(metrics, task, s.STRANGERS, part=part)]
+    cells = {(r["model"], p): r["metrics"][main] for p in parts for r in rows_of(metrics, task, s.STRANGERS, part=p)}
+    pooled = rows_of(metrics, task, s.STRANGERS, part=POOLED)
+    width = max(len(s.STRANGERS), *(len(r["model"]) for r in pooled))
     lines = [f"{'model':<{width}}" + "".join(f"{p:>8}" for p in parts) + f"   {POOLED} [95% interval]"]
     for r in pooled:
         value = r["metrics"][main]
         means = "".join(f"{cells[r['model'], p]['mean']:>8.4f}" for p in parts)
         lines.append(f"{r['model']:<{width}}{means}   {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]")
-    counts = {p: rows_of(metrics, task, STRANGERS, part=p)[0]["visitors"] for p in parts}
+    counts = {p: rows_of(metrics, task, s.STRANGERS, part=p)[0]["visitors"] for p in parts}
     lines.append(f"{'strangers':<{width}}" + "".join(f"{counts[p]:>8,}" for p in parts))
     lines += [sentence for r in pooled for sentence in verdict_sentences(r, part=POOLED)]
     return "\n".join(lines)

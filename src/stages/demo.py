@@ -20,7 +20,8 @@ from shopkeeper.data.prepared import Prepared
 from shopkeeper.evaluate.report import METRICS_FILE, REPORT_FILE
 from shopkeeper.export.parity import raw_histories
 from shopkeeper.stages import evaluate, export, prepare
-from shopkeeper.train.fit import config_hash, train
+from shopkeeper.train.fit import train
+from shopkeeper.train.record import config_hash
 from shopkeeper.train.tracking import Store, TrackedRun
 
 SCHEMA = DemoConfig

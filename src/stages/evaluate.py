@@ -24,11 +24,10 @@ from shopkeeper.evaluate.report import METRICS_FILE, REPORT_FILE, write_report
 from shopkeeper.evaluate.tables import Judged, tabulate, warm_up_text
 from shopkeeper.models.checkpoint import build_model, load_model
 from shopkeeper.models.contract import FitData, SessionModel
-from shopkeeper.train.fit import MONITOR
+from shopkeeper.train.callbacks import MONITOR
 from shopkeeper.train.tracking import FAMILY, MODEL_FILE, REFIT_OF, Store, TrackedRun
 
 SCHEMA = EvaluateConfig
-POPULATIONS = ("strangers", "known")
 
 
 def run(config: EvaluateConfig) -> None:
@@ -138,11 +137,11 @@ def evaluate(
     train_events = np.append(0, prepared.items_frame()["train_events"].to_numpy())
     judged = []
     for task in model.tasks:
-        for population in POPULATIONS:
+        for population in s.POPULATIONS:
             examples, wanted, left_out = judged_examples(
                 prepared, targets, task, population, s.TEST, ks=protocol.ks, at_most=protocol.max_examples
             )
-            if population == "strangers" and not (examples.k >= 1).any():
+            if population == s.STRANGERS and not (examples.k >= 1).any():
                 raise UserError(f"the test split has no stranger with a target of task {task!r}: widen data.split")
             if left_out["not sampled"]:
                 every = len(examples) + left_out["not sampled"]

@@ -1,20 +1,16 @@
 """Fit one model: a config in, a finished run with a checkpoint out."""
 
-import hashlib
 import json
-import logging
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
-from shopkeeper.config import TrainConfig, UserError, configure, parse
+from shopkeeper.config import TrainConfig, UserError
 from shopkeeper.data.batches import TokenBatches, TrainingPieces, Vocabulary
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import supported_tasks
@@ -23,16 +19,13 @@ from shopkeeper.models.checkpoint import build_model, save_model
 from shopkeeper.models.contract import FitData, SessionModel
 from shopkeeper.models.sasrec import SASRec
 from shopkeeper.train import tracking
+from shopkeeper.train.callbacks import BEST, LAST, callbacks, quiet_lightning
 from shopkeeper.train.module import TrainingModule
+from shopkeeper.train.record import check_dataset, family_of, record, recorded, tags_of
 from shopkeeper.train.tracking import Store, TrackedRun
 from shopkeeper.train.validation import Validation, standard_protocol
 
 Say = Callable[[str], None]
-
-LAST = "last.ckpt"
-BEST = "best.ckpt"
-MONITOR = "val_epoch/mean"
-"""What stops training and picks the checkpoint: the mean ndcg of the model's tasks; run=best compares val/primary."""
 
 
 @dataclass(frozen=True)
@@ -116,83 +109,6 @@ def steps_of(store: Store, run: TrackedRun) -> int:
     """Gradient steps the original of a refit chose on validation."""
     original = store.get(run.tags[tracking.REFIT_OF])
     return int(json.loads(original.file(tracking.SUMMARY_FILE).read_text())["best_step"])
-
-
-def family_of(config: TrainConfig) -> str:
-    """`shopkeeper.models.sasrec.SASRec` -> `sasrec`, by the class's own word."""
-    import importlib
-
-    module, _, name = str(config.model.get("_target_")).rpartition(".")
-    try:
-        return str(getattr(importlib.import_module(module), name).family)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"model._target_={config.model.get('_target_')!r} is not a model: {error}") from error
-
-
-def tags_of(config: TrainConfig, prepared: Prepared) -> dict[str, str]:
-    """What later stages find a run by."""
-    return {
-        tracking.DATASET_HASH: prepared.content_hash,
-        tracking.FAMILY: family_of(config),
-        tracking.CONFIG_HASH: config_hash(config),
-    }
-
-
-def config_hash(config: TrainConfig) -> str:
-    """The same for two configurations that train the same model on the same data, wherever that and the store lie."""
-    decisive = {k: v for k, v in asdict(config).items() if k not in ("prepared", "tracking", "resume", "refit")}
-    content = json.dumps([decisive, tracking.environment()], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def record(run: TrackedRun, config: TrainConfig, prepared: Prepared) -> None:
-    """Keep the whole configuration and the environment with the run, before anything can go wrong."""
-    file = run.checkpoints / tracking.CONFIG_FILE
-    file.write_text(json.dumps(asdict(config), indent=1))
-    run.log_file(file)
-    params = flatten(asdict(config)) | tracking.environment() | {"prepared/content_hash": prepared.content_hash}
-    run.log_params(params)
-
-
-def recorded(run: TrackedRun, config: TrainConfig) -> TrainConfig:
-    """The configuration a run was started with, on the dataset and store of `config`.
-
-    Raises:
-        UserError: when `config` sets anything else to another value.
-    """
-    from omegaconf import OmegaConf
-
-    stored = parse(TrainConfig, OmegaConf.create(json.loads(run.file(tracking.CONFIG_FILE).read_text())))
-    refuse_changes(config, stored, run)
-    return replace(stored, prepared=config.prepared, tracking=config.tracking, resume=None, refit=stored.refit)
-
-
-def refuse_changes(config: TrainConfig, stored: TrainConfig, run: TrackedRun) -> None:
-    """A value that is neither the default nor the run's own was asked for, and would be passed over."""
-    free = ("prepared", "tracking", "resume", "refit")
-    asked, own, default = (
-        {k: v for k, v in flatten(asdict(c)).items() if k.split("/")[0] not in free}
-        for c in (config, stored, configure("train", TrainConfig, f"prepared={config.prepared}"))
-    )
-    changed = [k for k, v in asked.items() if v != default.get(k) and v != own.get(k)]
-    if changed:
-        raise UserError(
-            f"run {run.run_id} keeps its own configuration: take away what sets {changed[0].replace('/', '.')}, "
-            "or start a new run"
-        )
-
-
-def check_dataset(run: TrackedRun, prepared: Prepared) -> None:
-    if run.tags.get(tracking.DATASET_HASH) != prepared.content_hash:
-        raise UserError(f"run {run.run_id} was trained on another prepared dataset than {prepared.path}")
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a/b": 1}"""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Say, *, refit: bool) -> Setting:
@@ -298,7 +214,7 @@ def make_trainer(setting: Setting, steps: int | None) -> pl.Trainer:
     try:
         return pl.Trainer(
             **trainer_options(config, steps),
-            callbacks=callbacks(setting),
+            callbacks=callbacks(setting.run, setting.validation, config.early_stopping),
             logger=False,
             gradient_clip_val=config.optimizer.clip_norm,
         )
@@ -314,66 +230,6 @@ def trainer_options(config: TrainConfig, steps: int | None) -> dict[str, Any]:
     return options
 
 
-def callbacks(setting: Setting) -> list[pl.Callback]:
-    """Validate and log each epoch, keep the last and the best checkpoint, stop when validation stops improving."""
-    folder, stopping = setting.run.checkpoints, setting.config.early_stopping
-    keep_last = ModelCheckpoint(
-        dirpath=folder,
-        filename=LAST.removesuffix(".ckpt"),
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
-    if setting.validation is None:
-        return [keep_last]
-    keep_best = ModelCheckpoint(
-        dirpath=folder,
-        filename=BEST.removesuffix(".ckpt"),
-        monitor=MONITOR,
-        mode="max",
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
-    stop = EarlyStopping(
-        MONITOR,
-        mode="max",
-        patience=stopping.patience,
-        min_delta=stopping.min_delta,
-        check_on_train_epoch_end=True,
-        verbose=False,
-    )
-    return [EpochLog(setting.run, setting.validation), stop, StayStopped(stop), keep_best, keep_last]
-
-
-class EpochLog(pl.Callback):
-    """Judge the model on validation after each epoch, and log what was measured under the epoch's number."""
-
-    def __init__(self, run: TrackedRun, validation: Validation) -> None:
-        self.run, self.validation = run, validation
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, TrainingModule)
-        measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
-        metrics = self.validation.metrics(pl_module.judged)
-        mean = self.validation.mean(metrics)
-        pl_module.log(MONITOR, mean, prog_bar=True)
-        measured |= {MONITOR: mean}
-        measured |= {name.replace("val/", "val_epoch/"): v for name, v in metrics.items() if "/k" not in name}
-        pl_module.train()
-        if trainer.is_global_zero:
-            self.run.log_metrics(measured, step=trainer.current_epoch)
-
-
-class StayStopped(pl.Callback):
-    """A run killed after early stopping, but before it was finished, must not train on when resumed."""
-
-    def __init__(self, stop: EarlyStopping) -> None:
-        self.stop = stop
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.stop.wait_count >= self.stop.patience:
-            trainer.should_stop = True
-
-
 def finish(setting: Setting, model: SessionModel) -> None:
     """Write the checkpoint and hand every file to the store."""
     folder, run = setting.run.checkpoints, setting.run
@@ -382,15 +238,3 @@ def finish(setting: Setting, model: SessionModel) -> None:
     for name in (tracking.MODEL_FILE, tracking.SUMMARY_FILE):
         run.log_file(folder / name)
     run.finish()
-
-
-def quiet_lightning() -> None:
-    """Progress stays, chatter goes: device banners, and advice on workers (a batch takes longer to send)."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for advice in (
-        ".*does not have many workers.*",
-        ".*checkpoint directory.*exists and is not empty.*",
-        ".*treespec, LeafSpec.*",  # Lightning with a torch that renamed it
-    ):
-        warnings.filterwarnings("ignore", advice)

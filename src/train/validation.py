@@ -44,7 +44,7 @@ class Validation:
         examples = {}
         for task in tasks:
             found = judged_examples(
-                prepared, targets, task, "strangers", s.VAL, ks=protocol.ks, at_most=protocol.max_examples
+                prepared, targets, task, s.STRANGERS, s.VAL, ks=protocol.ks, at_most=protocol.max_examples
             )
             if not (found.examples.k >= 1).any():
                 raise UserError(

@@ -14,18 +14,9 @@ from shopkeeper.config import TrainConfig, UserError
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.models.checkpoint import load_model
 from shopkeeper.train import tracking as names
-from shopkeeper.train.fit import BEST, config_hash, loss_weights, train
+from shopkeeper.train.callbacks import BEST
+from shopkeeper.train.fit import loss_weights, train
 from shopkeeper.train.tracking import Store, TrackedRun
-
-SMALL_MODEL = ("model.embed_dim=8", "model.num_layers=1")
-SMALL = (
-    "batches.max_len=10",
-    "batches.tokens=256",
-    "trainer.max_epochs=4",
-    "trainer.accelerator=cpu",
-    "trainer.enable_progress_bar=false",
-    "early_stopping.patience=10",
-)
 
 Compose = Callable[..., Any]
 
@@ -36,18 +27,6 @@ def weights(run: TrackedRun) -> dict[str, torch.Tensor]:
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-@pytest.fixture
-def config(compose: Compose, shops: dict[str, Prepared], tracking_overrides: list[str]) -> Callable[..., TrainConfig]:
-    def make(*overrides: str, shop: str = "clicks") -> TrainConfig:
-        counted = any(o.startswith("model=") for o in overrides)
-        own = () if counted else SMALL_MODEL
-        path = f"prepared={shops[shop].path}"
-        made: TrainConfig = compose("train", TrainConfig, path, *own, *SMALL, *tracking_overrides, *overrides)
-        return made
-
-    return make
 
 
 def store_of(config: TrainConfig) -> Store:
@@ -105,59 +84,37 @@ def test_the_same_seed_gives_the_same_weights(
     assert not same(first, other)
 
 
-class Killed(BaseException):
-    """Stands for the power cut: nothing of ours catches it."""
-
-
 def test_a_run_cut_off_after_an_epoch_ends_with_the_weights_of_an_uninterrupted_one(
-    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, silent: Callable[[str], None]
+    config: Callable[..., TrainConfig], cut_off: Callable[..., TrackedRun], silent: Callable[[str], None]
 ) -> None:
     whole = train(config(), say=silent)
-    cut_off = cut_after_epochs(config(), 2, monkeypatch)
+    cut = cut_off(config(), 2)
 
-    resumed = train(config(f"resume={cut_off.run_id}"), say=silent)
+    resumed = train(config(f"resume={cut.run_id}"), say=silent)
 
-    assert resumed.run_id == cut_off.run_id
+    assert resumed.run_id == cut.run_id
     assert same(weights(whole), weights(resumed))
     assert resumed.metrics["val/primary"] == whole.metrics["val/primary"]
     assert resumed.curve("val_epoch/primary") == whole.curve("val_epoch/primary")
 
 
-def cut_after_epochs(config: TrainConfig, epochs: int, monkeypatch: pytest.MonkeyPatch) -> TrackedRun:
-    """Start a run and stop it as its epoch number `epochs` (from 0) begins."""
-    from shopkeeper.train.module import TrainingModule
-
-    begin = TrainingModule.on_train_epoch_start
-
-    def cut(self: TrainingModule) -> None:
-        if self.current_epoch == epochs:
-            raise Killed
-        begin(self)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(TrainingModule, "on_train_epoch_start", cut)
-        train(config, say=lambda text: None)
-    (open_run,) = [r for r in store_of(config).client.search_runs(["1"]) if r.info.status != "FINISHED"]
-    return TrackedRun(open_run.info.run_id, store_of(config))
-
-
 def test_a_run_killed_before_its_first_checkpoint_starts_over(
-    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, silent: Callable[[str], None]
+    config: Callable[..., TrainConfig], cut_off: Callable[..., TrackedRun], silent: Callable[[str], None]
 ) -> None:
     whole = train(config(), say=silent)
-    cut_off = cut_after_epochs(config(), 0, monkeypatch)
+    cut = cut_off(config(), 0)
 
-    assert same(weights(train(config(f"resume={cut_off.run_id}"), say=silent)), weights(whole))
+    assert same(weights(train(config(f"resume={cut.run_id}"), say=silent)), weights(whole))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [6.0, 9.0, 11.0])
 def test_kill_minus_nine_at_any_moment_loses_nothing(
-    seconds: float, config: Callable[..., TrainConfig], silent: Callable[[str], None], tmp_path: Path
+    seconds: float, config: Callable[..., TrainConfig], small: list[str], silent: Callable[[str], None], tmp_path: Path
 ) -> None:
     whole = train(config("trainer.max_epochs=40"), say=silent)
     asked = config("trainer.max_epochs=40")
-    arguments = [f"prepared={asked.prepared}", *SMALL_MODEL, *SMALL, "trainer.max_epochs=40"]
+    arguments = [f"prepared={asked.prepared}", *small, "trainer.max_epochs=40"]
     store = {"uri": asked.tracking.uri, "artifacts": asked.tracking.artifacts, "runs_dir": asked.tracking.runs_dir}
     arguments += [f"tracking.{name}={value}" for name, value in store.items()] + ["tracking.experiment=test"]
     program = "from shopkeeper.cli import main; main()"
@@ -187,12 +144,12 @@ def test_resuming_what_has_finished_or_never_was_is_an_error(
 
 
 def test_a_run_resumes_on_its_own_dataset_only(
-    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, silent: Callable[[str], None]
+    config: Callable[..., TrainConfig], cut_off: Callable[..., TrackedRun], silent: Callable[[str], None]
 ) -> None:
-    cut_off = cut_after_epochs(config(), 1, monkeypatch)
+    cut = cut_off(config(), 1)
 
     with pytest.raises(UserError, match="was trained on another prepared dataset"):
-        train(config(f"resume={cut_off.run_id}", shop="orders"), say=silent)
+        train(config(f"resume={cut.run_id}", shop="orders"), say=silent)
 
 
 def test_a_refit_takes_the_chosen_steps_sees_every_row_and_writes_no_metric(
@@ -221,14 +178,6 @@ def test_a_refit_of_a_refit_is_refused(config: Callable[..., TrainConfig], silen
         train(config("model=popularity", f"refit={refit.run_id}"), say=silent)
 
 
-def test_the_config_hash_tells_models_apart_and_places_not(config: Callable[..., TrainConfig]) -> None:
-    plain = config_hash(config())
-
-    assert config_hash(config("tracking.runs_dir=elsewhere")) == plain
-    assert config_hash(config("model.embed_dim=16")) != plain
-    assert config_hash(config("seed=2")) != plain
-
-
 def test_a_loss_that_explodes_is_an_error_with_the_way_out(
     config: Callable[..., TrainConfig], silent: Callable[[str], None]
 ) -> None:
@@ -236,29 +185,7 @@ def test_a_loss_that_explodes_is_an_error_with_the_way_out(
         train(config("optimizer.lr=1e30", "optimizer.warmup_steps=0"), say=silent)
 
 
-@pytest.mark.parametrize("key", ["refit", "resume"])
-def test_a_setting_beside_refit_or_resume_is_refused_not_passed_over(
-    config: Callable[..., TrainConfig], silent: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, key: str
-) -> None:
-    run = train(config(), say=silent) if key == "refit" else cut_after_epochs(config(), 1, monkeypatch)
-
-    with pytest.raises(UserError, match="keeps its own configuration: take away what sets seed, or start a new run"):
-        train(config(f"{key}={run.run_id}", "seed=99"), say=silent)
-    train(config(f"{key}={run.run_id}", "seed=1"), say=silent)
-
-
 def test_a_refit_writes_no_metric(config: Callable[..., TrainConfig], silent: Callable[[str], None]) -> None:
     run = train(config(), say=silent)
 
     assert train(config(f"refit={run.run_id}"), say=silent).metrics == {}
-
-
-def test_a_refit_does_not_pass_for_the_run_it_repeats(
-    config: Callable[..., TrainConfig], shops: dict[str, Prepared], silent: Callable[[str], None]
-) -> None:
-    run = train(config(), say=silent)
-    train(config(f"refit={run.run_id}"), say=silent)
-
-    done, _ = run.store.same_as(dataset_hash=shops["clicks"].content_hash, config_hash=config_hash(config()))
-    assert done is not None
-    assert done.run_id == run.run_id

@@ -1,0 +1,28 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pytorch_lightning.callbacks import EarlyStopping
+
+from shopkeeper.config import EarlyStoppingConfig
+from shopkeeper.train.callbacks import MONITOR, StayStopped, callbacks
+from shopkeeper.train.tracking import Store
+
+
+@pytest.mark.parametrize(("epochs_without_a_better_one", "stays"), [(0, False), (2, False), (3, True)])
+def test_what_has_stopped_stays_stopped_when_it_is_resumed(epochs_without_a_better_one: int, stays: bool) -> None:
+    stop = EarlyStopping(MONITOR, patience=3)
+    stop.wait_count = epochs_without_a_better_one  # as the checkpoint brings it back
+    trainer: Any = SimpleNamespace(should_stop=False)
+
+    StayStopped(stop).on_train_start(trainer, trainer)
+
+    assert trainer.should_stop is stays
+
+
+def test_a_refit_is_neither_judged_nor_stopped_early(tracking: Any) -> None:
+    run = Store(tracking).start(name="refit", tags={})
+
+    (keep_last,) = callbacks(run, None, EarlyStoppingConfig(patience=3, min_delta=0.0))
+
+    assert keep_last.state_key.startswith("ModelCheckpoint")
