@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
+from zoneinfo import available_timezones
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -81,6 +82,36 @@ class SplitConfig:
 
 
 @dataclass(kw_only=True)
+class CsvConfig:
+    """How CSV files are written; a separator of null is found by looking at the file."""
+
+    separator: str | None = None
+    decimal: str = "."
+    encoding: str = "utf-8"
+
+
+@dataclass(kw_only=True)
+class FeedConfig:
+    """One of several event tables of a log; what is null is as `data` says."""
+
+    events: str
+    columns: dict[str, str] | None = None
+    constants: dict[str, str] | None = None
+    event_names: dict[str, str] | None = None
+    time_zone: str | None = None
+    time_unit: str | None = None
+    time_format: str | None = None
+    csv: CsvConfig | None = None
+
+    def __post_init__(self) -> None:
+        units = ("s", "ms", "us", "ns")
+        wanted = "one of " + ", ".join(units)
+        require(self.time_unit is None or self.time_unit in units, "data.time_unit", self.time_unit, wanted)
+        known = self.time_zone is None or self.time_zone in available_timezones()
+        require(known, "data.time_zone", self.time_zone, "a name such as Europe/Berlin or UTC")
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     """What to read and what its columns mean."""
 
@@ -88,6 +119,16 @@ class DataConfig:
     events: str | None
     items: str | None
     users: str | None
+    columns: dict[str, str]
+    constants: dict[str, str]
+    event_names: dict[str, str]
+    time_zone: str
+    time_unit: str | None
+    time_format: str | None
+    csv: CsvConfig
+    item_columns: dict[str, str]
+    user_columns: dict[str, str]
+    feeds: dict[str, FeedConfig]
     context: list[str] | None
     relabel: dict[str, dict[str, str]]
     session_gap_minutes: float

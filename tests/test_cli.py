@@ -70,6 +70,44 @@ def test_every_command_shows_its_config_and_help(call: Call, command: str) -> No
     assert call(command, "--help")[1].startswith(f"shopkeeper {command}: ")
 
 
+def test_a_log_in_a_form_nobody_foresaw_needs_nothing_but_yaml(call: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "conf" / "data"
+    folder.mkdir(parents=True)
+    (folder / "shop.yaml").write_text("""
+defaults: [events]
+time_zone: Europe/Berlin
+split: {holdout_share: 0}
+feeds:
+  web:
+    events: web.csv
+    columns: {timestamp: Zeit, event: Aktion, user_id: Kunde, item_id: Artikel}
+    event_names: {gesehen: view_item}
+    csv: {separator: ";"}
+  till:
+    events: till.jsonl
+    columns: {timestamp: ts, user_id: kunde, item_id: artikel}
+    constants: {event: purchase}
+    time_unit: ms
+""")
+    days = pd.date_range("2026-07-01 12:00", periods=60, freq="6h")
+    web = pd.DataFrame(
+        {"Zeit": days, "Aktion": "gesehen", "Kunde": [f"k{i % 20}" for i in range(60)], "Artikel": "Brot"}
+    )
+    web.to_csv(tmp_path / "web.csv", sep=";", index=False)
+    milliseconds = days.tz_localize("UTC").as_unit("ms").astype("int64")  # three hours after the clicks
+    till = pd.DataFrame({"ts": milliseconds + 3_600_000, "kunde": web["Kunde"], "artikel": "Brot"})
+    till.to_json(tmp_path / "till.jsonl", orient="records", lines=True)
+
+    code, output, _ = call("prepare", "--config-dir", str(tmp_path / "conf"), "data=shop", "output=prepared")
+
+    assert code == 0
+    assert "120 events, 120 sessions, 20 visitors, 1 items" in output
+    prepared = Prepared.read("prepared")
+    first = prepared.rows["time"][:2]
+    assert pd.Timestamp(first[0] * 1000) == pd.Timestamp("2026-07-01 10:00")
+    assert first[1] - first[0] == 3 * 3600 * 1_000_000
+
+
 def test_flags_may_follow_overrides(call: Call) -> None:
     code, config, _ = call("train", "task=purchase", "--cfg", "job")
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -29,8 +30,9 @@ from shopkeeper.data.sessions import (
     with_sessions,
     with_visitors,
 )
-from shopkeeper.data.sources import Source, read_source, reading, relabel_users
+from shopkeeper.data.sources import Source, read_source, relabel_users
 from shopkeeper.data.split import HELD_OUT, Cuts, as_time, find_cuts, new_share, split_of, with_holdout
+from shopkeeper.data.tables import reading
 from shopkeeper.data.writer import content_hash, write_columns, write_offsets
 
 Say = Callable[[str], None]
@@ -94,7 +96,7 @@ def connect(config: PrepareConfig, folder: Path) -> Backend:
 def source_key(config: PrepareConfig, source: Source) -> str:
     """Fingerprint of everything the result depends on: config, files (path, size, time of change), version."""
     files = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in source.files]
-    parts = [asdict(config.data), files, __version__, FORMAT_VERSION]
+    parts = [asdict(config.data), files, __version__, FORMAT_VERSION, uuid.uuid4().hex if source.live else ""]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

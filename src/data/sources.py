@@ -1,17 +1,18 @@
 """Read raw logs into tables with the names and types of the event table; every dropped row is counted."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
 import ibis
-import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.config import DataConfig, UserError
+from shopkeeper.config import CsvConfig, DataConfig, FeedConfig, UserError
 from shopkeeper.data import schema as s
+from shopkeeper.data.columns import Times, as_id, as_number, as_text, as_timestamp
+from shopkeeper.data.tables import files_of, is_database, open_table, present_columns
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Source:
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    live: bool = False  # of a database: nothing tells whether it has changed
 
 
 def read_source(con: Backend, config: DataConfig) -> Source:
@@ -48,87 +50,109 @@ def read_source(con: Backend, config: DataConfig) -> Source:
 
 
 def read_events(con: Backend, config: DataConfig) -> Source:
-    """Read a log whose columns already carry the design's names, from Parquet or CSV."""
-    if not config.events:
-        raise UserError("data.events is not set: give the Parquet or CSV file of your event table")
-    raw = open_table(con, config.events, "data.events")
-    rows = int(raw.count().execute())
-    if not rows:
-        raise UserError(f"data.events: {config.events} holds no rows")
-    present = present_columns(raw)
-    require_columns(present, config.events)
-    context = context_columns(config.context, present, config.events)
-    known = {s.TIMESTAMP, s.EVENT, *s.IDS, *s.PROPERTIES, *context}
+    """Read a log of one event table or of several, whose columns carry the design's names or are mapped to them."""
     notes: list[str] = []
-    note(notes, config.events, "not used", [c for c in raw.columns if c not in known and c in present])
-    note(notes, config.events, "without any value count as absent", [c for c in raw.columns if c not in present])
+    feeds = [open_feed(con, name, feed, notes) for name, feed in feeds_of(config).items()]
+    present = set[str]().union(*(feed.present for feed in feeds))
+    paths = ", ".join(feed.path for feed in feeds)
+    context = context_columns(config.context, present, paths)
+    known = {s.TIMESTAMP, s.EVENT, *s.IDS, *s.PROPERTIES, *context}
+    for feed in feeds:
+        note(notes, feed.path, "not used", [c for c in feed.table.columns if c in feed.present - known])
+        note(notes, feed.path, "without any value count as absent", feed.absent)
+    first_rows = [sum(feed.rows for feed in feeds[:i]) for i in range(len(feeds))]
+    events = [canonical_events(feed, context, first_row) for feed, first_row in zip(feeds, first_rows, strict=True)]
+    places = [path for path in (*(f.path for f in feeds), config.items, config.users) if path]
+    read = partial(read_side, con, csv=config.csv, notes=notes)
     return Source(
-        events=canonical_events(raw, present, context, config.events),
-        items=read_side(con, config.items, "data.items", s.ITEM, notes, used=s.ITEM_COLUMNS),
-        users=read_side(con, config.users, "data.users", s.USER, notes),
+        events=ibis.union(*events) if len(events) > 1 else events[0],
+        items=read(config.items, "data.items", s.ITEM, config.item_columns, used=s.ITEM_COLUMNS),
+        users=read(config.users, "data.users", s.USER, config.user_columns),
         context=context,
-        rows=rows,
+        rows=sum(feed.rows for feed in feeds),
         notes=notes,
-        files=[Path(f) for f in (config.events, config.items, config.users) if f],
+        files=[file for path in places for file in files_of(path)],
+        live=any(is_database(path) for path in places),
     )
 
 
-@contextmanager
-def reading(*files: str | None) -> Iterator[None]:
-    """What the engine finds wrong while it reads (a damaged page, a full disk), in one line that names the files."""
-    import duckdb
-    import pyarrow as pa
+@dataclass(frozen=True)
+class Feed:
+    """One event table, its columns renamed, and how its values are written."""
 
-    try:
-        yield
-    except (duckdb.Error, pa.ArrowInvalid) as error:
-        if "No space left on device" in str(error):
-            raise UserError(f"the disk is full: {reason(error)}") from error
-        names = ", ".join(file for file in files if file) or "the log"
-        raise UserError(f"{names}: cannot be read: {reason(error)}") from error
-
-
-def reason(error: Exception) -> str:
-    """First paragraph of the engine's message as one line, without the row it quotes; advice on its options follows."""
-    paragraph = str(error).strip().split("\n\n")[0]
-    return " ".join(line for line in paragraph.splitlines() if not line.startswith("Original Line:"))
+    table: ir.Table
+    path: str
+    rows: int
+    present: set[str]
+    absent: list[str]
+    event_names: dict[str, str]
+    times: Times
+    decimal: str
 
 
-def open_table(con: Backend, path: str, key: str) -> ir.Table:
-    """Scan one Parquet or CSV file lazily; CSV columns stay text, so that no id loses a leading zero."""
-    file = Path(path)
-    if not file.exists():
-        raise UserError(f"{key}: {path} does not exist")
-    try:
-        if file.suffix == ".parquet":
-            table = con.read_parquet(file)
-        elif file.suffix == ".csv" or file.suffixes[-2:] == [".csv", ".gz"]:
-            table = con.read_csv(file, all_varchar=True, header=True)
-            check_split(table, key, path)
-        else:
-            raise UserError(f"{key}: {path} is neither .parquet nor .csv")
-        table.count().execute()
-    except UserError:
-        raise
-    except Exception as error:  # DuckDB raises many types for a damaged file; each means the same to the user
-        raise UserError(f"{key}: {path} cannot be read: {reason(error)}") from error
-    return table
+def feeds_of(config: DataConfig) -> dict[str, FeedConfig]:
+    """The event tables to read, each with what it leaves to the log as a whole filled in.
 
-
-def check_split(table: ir.Table, key: str, path: str) -> None:
-    """A row with too few or too many fields near the top keeps the engine from finding the separator."""
-    (first, *more) = table.columns
-    if not more and any(separator in first for separator in ",;|\t"):
-        raise UserError(
-            f"{key}: {path} cannot be split into columns: check that every row has as many fields as the header, "
-            f"{first[:60]!r}"
+    Raises:
+        UserError: when there is none, or both `data.events` and `data.feeds` name some.
+    """
+    if config.events and config.feeds:
+        raise UserError("data.events and data.feeds exclude each other: name every event table in data.feeds")
+    feeds = config.feeds or ({"": FeedConfig(events=config.events)} if config.events else {})
+    if not feeds:
+        raise UserError("data.events is not set: give the file, folder or database table of your events")
+    return {
+        name: FeedConfig(
+            **{
+                field.name: own if (own := getattr(feed, field.name)) is not None else getattr(config, field.name)
+                for field in fields(FeedConfig)
+            }
         )
+        for name, feed in feeds.items()
+    }
 
 
-def present_columns(table: ir.Table) -> set[str]:
-    """Names of the columns that hold at least one value (an all-null column counts as absent)."""
-    counts = table.aggregate([table[c].count().name(c) for c in table.columns]).execute().iloc[0]
-    return {c for c in table.columns if counts[c] > 0}
+def open_feed(con: Backend, name: str, config: FeedConfig, notes: list[str]) -> Feed:
+    """Open an event table under our names.
+
+    Raises:
+        UserError: when it is empty, or lacks a column that is required or mapped.
+    """
+    key = f"data.feeds.{name}" if name else "data.events"
+    assert config.csv is not None
+    raw = open_table(con, config.events, key, config.csv)
+    rows = int(raw.count().execute())
+    if not rows:
+        raise UserError(f"{key}: {config.events} holds no rows")
+    table = renamed(raw, config.columns or {}, key, config.events)
+    table = table.mutate(**{column: ibis.literal(value) for column, value in (config.constants or {}).items()})
+    present = present_columns(table)
+    require_columns(present, config.events)
+    return Feed(
+        table=table,
+        path=config.events,
+        rows=rows,
+        present=present,
+        absent=[c for c in table.columns if c not in present],
+        event_names=config.event_names or {},
+        times=Times(zone=config.time_zone or "UTC", unit=config.time_unit, format=config.time_format),
+        decimal=config.csv.decimal,
+    )
+
+
+def renamed(table: ir.Table, columns: Mapping[str, str], key: str, path: str) -> ir.Table:
+    """The table with the columns that `columns` maps (ours -> theirs) under our names; theirs go.
+
+    Raises:
+        UserError: when the table lacks one of theirs.
+    """
+    for ours, theirs in columns.items():
+        if theirs not in table.columns:
+            raise UserError(
+                f"{key}: {path} has no column {theirs!r}, which is to be {ours!r}; it has: {', '.join(table.columns)}"
+            )
+    kept = {c: table[c] for c in table.columns if c not in columns and c not in columns.values()}
+    return table.select(**kept, **{ours: table[theirs] for ours, theirs in columns.items()})
 
 
 def require_columns(present: set[str], path: str) -> None:
@@ -153,119 +177,33 @@ def context_columns(wanted: list[str] | None, present: set[str], path: str) -> l
     return list(dict.fromkeys(wanted))
 
 
-def canonical_events(raw: ir.Table, present: set[str], context: list[str], path: str) -> ir.Table:
+def canonical_events(feed: Feed, context: list[str], first_row: int) -> ir.Table:
     """Every column of the event table with its type; null where the log has no such column."""
-    columns: dict[str, ir.Value] = {s.ROW: ibis.row_number().cast("int64")}
-    columns[s.TIMESTAMP] = as_timestamp(raw[s.TIMESTAMP], path)
-    columns[s.EVENT] = raw[s.EVENT].cast("string").nullif("")
-    for name in s.IDS:
-        columns[name] = as_id(raw[name], path) if name in present else ibis.null("string")
-    for name in s.PROPERTIES:
-        columns[name] = as_number(raw[name], path) if name in present else ibis.null("float64")
-    for name in context:
-        columns[name] = as_text(raw[name])
+    raw, present, path = feed.table, feed.present, feed.path
+    name = raw[s.EVENT].cast("string").nullif("")
+    columns: dict[str, ir.Value] = {s.ROW: ibis.row_number().cast("int64") + first_row}
+    columns[s.TIMESTAMP] = as_timestamp(raw[s.TIMESTAMP], path, feed.times)
+    columns[s.EVENT] = name.cases(*feed.event_names.items(), else_=name) if feed.event_names else name
+    for column in s.IDS:
+        columns[column] = as_id(raw[column], path) if column in present else ibis.null("string")
+    for column in s.PROPERTIES:
+        given = column in present
+        columns[column] = as_number(raw[column], path, feed.decimal) if given else ibis.null("float64")
+    for column in context:
+        columns[column] = as_text(raw[column]) if column in present else ibis.null("string")
     return raw.select(**columns)
 
 
-def as_timestamp(column: ir.Column, path: str) -> ir.Value:
-    """A UTC timestamp from a timestamp, a date or ISO 8601 text.
-
-    Raises:
-        UserError: for numbers (their unit would be a guess) and for text that is not a time.
-    """
-    kind = column.type()
-    if kind.is_timestamp() and kind.timezone:
-        # a cast would go through the machine's local time zone
-        return make_timestamp(epoch_us(column)).cast("timestamp(6)")
-    if kind.is_timestamp() or kind.is_date():
-        return column.cast("timestamp(6)")
-    if kind.is_string():
-        parsed = parse_time(column.nullif(""))
-        check_cast(column.nullif(""), parsed, "an ISO 8601 time such as 2026-01-31T09:30:00Z", path)
-        return parsed
-    raise UserError(f"{path}: column {column.get_name()!r} is {kind}; give timestamps or ISO 8601 text")
-
-
-@ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]  # ibis ships no types
-def epoch_us(time: dt.Timestamp(timezone="UTC")) -> int:  # type: ignore[valid-type, empty-body]  # the engine's own
-    """Microseconds since 1970 of an instant."""
-
-
-@ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]  # ibis ships no types
-def make_timestamp(microseconds: int) -> dt.timestamp:  # the engine's own
-    """The UTC wall time of an instant."""
-
-
-def parse_time(text: ir.StringValue) -> ir.Value:
-    """UTC time of ISO 8601 text: its wall time less its offset, if it has one; null where it is no time."""
-    offset = r":\d{2}(?:\.\d+)?\s*([+-])(\d{2}):?(\d{2})?$"
-    sign = ibis.ifelse(text.re_extract(offset, 1) == "-", -1, 1)
-    hours = text.re_extract(offset, 2).nullif("").cast("int64").fill_null(0)
-    minutes = text.re_extract(offset, 3).nullif("").cast("int64").fill_null(0)
-    # the engine also reads words such as "infinity" as times
-    wall = ibis.ifelse(text.re_search(r"^\s*\d"), text.try_cast("timestamp(6)"), ibis.null("timestamp(6)"))
-    return wall - (sign * (hours * 60 + minutes)).as_interval("m")
-
-
-def as_id(column: ir.Column, path: str) -> ir.Value:
-    """Ids are text; integers and whole floats (integers that once met a null) become their digits.
-
-    Raises:
-        UserError: for floats with a fraction and for any other type.
-    """
-    kind = column.type()
-    if kind.is_string():
-        return column.nullif("")
-    if kind.is_integer():
-        return column.cast("string")
-    if kind.is_floating():
-        number = ibis.ifelse(column.isnan(), ibis.null("float64"), column)
-        whole = number.try_cast("int64")  # a plain cast fails on NaN even where it is masked
-        fractions = number.notnull() & (whole.isnull() | (whole.cast("float64") != number))
-        if not int(fractions.sum().execute() or 0):
-            return whole.cast("string")
-    raise UserError(f"{path}: column {column.get_name()!r} is {kind}; ids must be text or whole numbers")
-
-
-def as_text(column: ir.Column) -> ir.Value:
-    """A value as text, empty as null; whole floats (integers that once met a null) become their digits."""
-    if not column.type().is_floating():
-        return column.cast("string").nullif("")
-    whole = column.try_cast("int64")
-    text = ibis.ifelse(whole.cast("float64") == column, whole.cast("string"), column.cast("string"))
-    return ibis.ifelse(column.isnan(), ibis.null("string"), text)
-
-
-def as_number(column: ir.Column, path: str) -> ir.Value:
-    kind = column.type()
-    if kind.is_numeric():
-        return column.cast("float64")
-    if kind.is_string():
-        parsed = column.nullif("").try_cast("float64")
-        check_cast(column.nullif(""), parsed, "a number", path)
-        return parsed
-    raise UserError(f"{path}: column {column.get_name()!r} is {kind}; it must be a number")
-
-
-def check_cast(text: ir.Value, parsed: ir.Value, expected: str, path: str) -> None:
-    """Refuse a column with values that did not survive their cast, naming how many and one of them."""
-    lost = text.notnull() & parsed.isnull()
-    name = text.name("text").as_table()
-    found = name.mutate(lost=lost).filter(ibis._.lost).aggregate(n=ibis._.count(), example=ibis._.text.min()).execute()
-    count, example = int(found["n"].iloc[0]), found["example"].iloc[0]
-    if count:
-        column = _source_column(text)
-        raise UserError(f"{path}: column {column!r}: {count} values are not {expected}, for example {example!r}")
-
-
-def _source_column(value: ir.Value) -> str:
-    """Name of the column below a cleaned expression, for messages."""
-    fields = value.op().find(ibis.expr.operations.Field)
-    return str(fields[0].name) if fields else value.get_name()
-
-
 def read_side(
-    con: Backend, path: str | None, key: str, id_column: str, notes: list[str], *, used: tuple[str, ...] | None = None
+    con: Backend,
+    path: str | None,
+    key: str,
+    id_column: str,
+    columns: Mapping[str, str],
+    *,
+    csv: CsvConfig,
+    notes: list[str],
+    used: tuple[str, ...] | None = None,
 ) -> ir.Table | None:
     """An `items` or `users` table with text ids; None when it is not given or has no rows.
 
@@ -276,7 +214,7 @@ def read_side(
     """
     if path is None:
         return None
-    raw = open_table(con, path, key)
+    raw = renamed(open_table(con, path, key, csv), columns, key, path)
     if id_column not in raw.columns:
         raise UserError(f"{key}: {path} has no column {id_column!r}")
     if not int(raw.count().execute()):
@@ -288,8 +226,8 @@ def read_side(
     reserved = [name for name in read if name in s.RESERVED]
     if reserved:
         raise UserError(f"{key}: column {reserved[0]!r} is a name shopkeeper uses itself; rename it in {path}")
-    columns = {name: as_number(raw[name], path) if name == s.PRICE else as_text(raw[name]) for name in read}
-    table = raw.select(**{id_column: as_id(raw[id_column], path)}, **columns)
+    values = {n: as_number(raw[n], path, csv.decimal) if n == s.PRICE else as_text(raw[n]) for n in read}
+    table = raw.select(**{id_column: as_id(raw[id_column], path)}, **values)
     check_unique(table, path, id_column)
     return table
 

@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from shopkeeper.config import PredictConfig, UserError
 from shopkeeper.data import schema as s
+from shopkeeper.data.columns import Times, as_id, as_text, as_timestamp
 from shopkeeper.data.sessions import microseconds
-from shopkeeper.data.sources import as_id, as_text, as_timestamp, open_table, present_columns, reading
+from shopkeeper.data.tables import open_table, present_columns, reading
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -95,10 +96,11 @@ def read_rows(raw: "ir.Table", path: str, context: list[str]) -> "ir.Table":
             raise UserError(f"histories: {path}: {empty} rows have no {column!r}")
     present = present_columns(raw)
     null = ibis.null("string")
+    time = as_timestamp(raw[s.TIMESTAMP], path, Times()) if s.TIMESTAMP in present else None
     columns = {
         **names,
         s.ROW: ibis.row_number().cast("int64"),
-        "time": microseconds(as_timestamp(raw[s.TIMESTAMP], path)) if s.TIMESTAMP in present else ibis.null("int64"),
+        "time": ibis.null("int64") if time is None else microseconds(time),
         s.ITEM: as_id(raw[s.ITEM], path) if s.ITEM in present else null,
         s.SESSION: as_id(raw[s.SESSION], path) if s.SESSION in present else null,
         **{c: as_text(raw[c]) if c in present else null for c in context},

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.config import DataConfig, PrepareConfig, SplitConfig
+from shopkeeper.config import CsvConfig, DataConfig, PrepareConfig, SplitConfig
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
 
@@ -97,6 +97,16 @@ def make_config(**changes: Any) -> DataConfig:
         "events": None,
         "items": None,
         "users": None,
+        "columns": {},
+        "constants": {},
+        "event_names": {},
+        "time_zone": "UTC",
+        "time_unit": None,
+        "time_format": None,
+        "csv": CsvConfig(),
+        "item_columns": {},
+        "user_columns": {},
+        "feeds": {},
         "context": None,
         "relabel": {},
         "session_gap_minutes": 30.0,

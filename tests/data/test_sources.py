@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.config import DataConfig, UserError
+from shopkeeper.config import CsvConfig, DataConfig, FeedConfig, UserError
 from shopkeeper.data import schema as s
-from shopkeeper.data.sources import Source, parse_time, read_source, relabel_users
+from shopkeeper.data.sources import Source, read_source, relabel_users
 
 Read = Callable[..., Source]
 NOON = pd.Timestamp("2026-01-02 12:00")
@@ -108,14 +108,13 @@ def test_a_date_is_its_midnight(read: Read) -> None:
     assert column(read(timestamp=[date(2026, 1, 2)] * 2), "timestamp") == [pd.Timestamp("2026-01-02")] * 2
 
 
-def test_text_that_is_no_time_becomes_null() -> None:
-    assert parse_time(ibis.literal("yesterday")).execute() is pd.NaT
-
-
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"timestamp": [1767355200, 1767355201]}, r"column 'timestamp' is int64; give timestamps or ISO 8601"),
+        (
+            {"timestamp": [1767355200, 1767355201]},
+            r"column 'timestamp' is int64; give timestamps, ISO 8601 text, or data\.time_unit",
+        ),
         ({"timestamp": ["2026-01-02", "soon"]}, r"column 'timestamp': 1 values are not an ISO 8601 .* example 'soon'"),
         ({"user_id": [1.5, 2.0]}, r"column 'user_id' is float64; ids must be text or whole numbers"),
         ({"item_id": [True, False]}, r"column 'item_id' is boolean; ids must be"),
@@ -254,3 +253,112 @@ def test_columns_of_items_without_a_use_may_have_any_name(read: Read) -> None:
     assert source.items is not None
     assert source.items.columns == ("item_id", "title")
     assert [note.rpartition("/")[2] for note in source.notes] == ["items.parquet: columns not used: split"]
+
+
+# ---- logs that do not carry our names ----
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A German shop's tables: a semicolon CSV in local time, Unix milliseconds as JSON lines, and till receipts."""
+    (tmp_path / "web.csv").write_text(
+        "Zeit;Aktion;Kunde;Artikel;Preis\n"
+        "01.07.2026 09:30;gesehen;ann;Äpfel;1,50\n"
+        "01.07.2026 09:31;in den Korb;ann;Äpfel;1,50\n",
+        encoding="latin-1",
+    )
+    (tmp_path / "app.jsonl").write_text(
+        '{"ts": 1782898200000, "was": "view", "kunde": 7, "artikel": "Brot"}\n'
+        '{"ts": 1782898260000, "was": "wink", "kunde": 7, "artikel": null}\n'
+    )
+    pd.DataFrame({"am": ["2026-07-01 12:00"], "bon": [11], "kunde": ["ann"], "artikel": ["Brot"]}).to_parquet(
+        tmp_path / "till.parquet"
+    )
+    return tmp_path
+
+
+def test_three_tables_in_a_form_nobody_foresaw_are_one_log(
+    shop: Path, con: Backend, data_config: Callable[..., DataConfig]
+) -> None:
+    feeds = {
+        "web": FeedConfig(
+            events=str(shop / "web.csv"),
+            columns={
+                "timestamp": "Zeit",
+                "event": "Aktion",
+                "user_id": "Kunde",
+                "item_id": "Artikel",
+                "price": "Preis",
+            },
+            event_names={"gesehen": "view_item", "in den Korb": "add_to_cart"},
+            constants={"channel": "web"},
+            time_format="%d.%m.%Y %H:%M",
+            csv=CsvConfig(separator=";", decimal=",", encoding="latin-1"),
+        ),
+        "app": FeedConfig(
+            events=str(shop / "app.jsonl"),
+            columns={"timestamp": "ts", "event": "was"},
+            event_names={"view": "view_item"},
+            constants={"channel": "app"},
+            time_unit="ms",
+        ),
+        "till": FeedConfig(
+            events=str(shop / "till.parquet"),
+            columns={"timestamp": "am", "order_id": "bon", "user_id": "kunde", "item_id": "artikel"},
+            constants={"event": "purchase"},
+        ),
+    }
+    config = data_config(feeds=feeds, columns={"user_id": "kunde", "item_id": "artikel"}, time_zone="Europe/Berlin")
+    feeds["app"].columns = {**config.columns, "timestamp": "ts", "event": "was"}
+
+    source = read_source(con, config)
+
+    read = source.events.order_by(s.ROW).execute()
+    # Berlin is two hours ahead in July; Unix time knows no zone
+    assert read["timestamp"].dt.strftime("%d %H:%M").tolist() == [
+        "01 07:30",
+        "01 07:31",
+        "01 09:30",
+        "01 09:31",
+        "01 10:00",
+    ]
+    assert read["event"].tolist() == ["view_item", "add_to_cart", "view_item", "wink", "purchase"]
+    assert read["user_id"].tolist() == ["ann", "ann", "7", "7", "ann"]
+    assert read["item_id"].fillna("").tolist() == ["Äpfel", "Äpfel", "Brot", "", "Brot"]
+    assert read["price"].fillna(0).tolist() == [1.5, 1.5, 0, 0, 0]
+    assert read["channel"].fillna("").tolist() == ["web", "web", "app", "app", ""]
+    assert read["order_id"].fillna("").tolist() == ["", "", "", "", "11"]
+    assert read[s.ROW].tolist() == [0, 1, 2, 3, 4]
+    assert (source.rows, len(source.files)) == (5, 3)
+
+
+def test_a_mapped_column_that_is_not_there_is_named_with_those_that_are(read: Read) -> None:
+    with pytest.raises(UserError, match=r"data\.events: .* has no column 'Kunde', which is to be 'user_id'; it has: "):
+        read(config={"columns": {"user_id": "Kunde"}})
+
+
+def test_side_tables_can_be_mapped_too(read: Read) -> None:
+    items = pd.DataFrame({"sku": ["a"], "warengruppe": ["Obst"]})
+    users = pd.DataFrame({"kunde": ["ann"], "alter": ["30"]})
+    source = read(
+        items=items,
+        users=users,
+        config={"item_columns": {"item_id": "sku", "category": "warengruppe"}, "user_columns": {"user_id": "kunde"}},
+    )
+
+    assert source.items is not None
+    assert source.users is not None
+    assert set(source.items.columns) == {"item_id", "category"}
+    assert set(source.users.columns) == {"user_id", "alter"}
+
+
+def test_events_and_feeds_exclude_each_other(read: Read) -> None:
+    with pytest.raises(UserError, match=r"data\.events and data\.feeds exclude each other"):
+        read(config={"feeds": {"web": FeedConfig(events="web.csv")}})
+
+
+def test_an_empty_feed_is_named(con: Backend, data_config: Callable[..., DataConfig], tmp_path: Path) -> None:
+    (tmp_path / "web.csv").write_text("timestamp,event,user_id\n")
+
+    with pytest.raises(UserError, match=r"data\.feeds\.web: .*web\.csv holds no rows"):
+        read_source(con, data_config(feeds={"web": FeedConfig(events=str(tmp_path / "web.csv"))}))

@@ -1,0 +1,89 @@
+from collections.abc import Callable
+from typing import Any
+
+import ibis
+import pandas as pd
+import pytest
+
+from shopkeeper.config import UserError
+from shopkeeper.data.columns import Times, as_number, as_timestamp, parse_time
+
+BERLIN = Times(zone="Europe/Berlin")
+
+
+@pytest.fixture
+def read() -> Callable[..., list[Any]]:
+    """read(values, times, type) -> UTC times as text."""
+
+    def run(values: list[Any], times: Times, kind: str) -> list[Any]:
+        table = ibis.memtable({"t": values}, schema={"t": kind})
+        times_read = ibis.duckdb.connect().execute(as_timestamp(table["t"], "log.csv", times).name("t").as_table())["t"]
+        return [None if pd.isna(time) else str(time) for time in times_read]
+
+    return run
+
+
+def test_text_that_is_no_time_becomes_null() -> None:
+    assert parse_time(ibis.literal("yesterday"), Times()).execute() is pd.NaT
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "kind"),
+    [
+        (1767355200, "s", "int64"),
+        (1767355200.25, "s", "float64"),
+        (1767355200250, "ms", "int64"),
+        (1767355200250000, "us", "int64"),
+        (1767355200250000999, "ns", "int64"),
+        ("1767355200250", "ms", "string"),
+        ("1767355200.25", "s", "string"),
+    ],
+)
+def test_numbers_since_1970_are_times_in_their_unit(
+    read: Callable[..., list[Any]], value: Any, unit: str, kind: str
+) -> None:
+    (found, empty) = read([value, None], Times(unit=unit, zone="Europe/Berlin"), kind)
+
+    assert found in ("2026-01-02 12:00:00", "2026-01-02 12:00:00.250000")
+    assert (found.endswith(".250000")) == (value != 1767355200)
+    assert empty is None
+
+
+def test_a_number_without_a_unit_is_no_time(read: Callable[..., list[Any]]) -> None:
+    with pytest.raises(UserError, match=r"is int64; give timestamps, ISO 8601 text, or data\.time_unit"):
+        read([1767355200], Times(), "int64")
+
+
+def test_text_that_is_no_number_is_named(read: Callable[..., list[Any]]) -> None:
+    with pytest.raises(UserError, match="1 values are not a number of ms since 1970, for example 'noon'"):
+        read(["noon"], Times(unit="ms"), "string")
+
+
+def test_local_times_are_those_of_the_log_s_zone_in_summer_and_winter(read: Callable[..., list[Any]]) -> None:
+    assert read(["2026-07-01 12:00", "2026-01-01 12:00"], BERLIN, "string") == [
+        "2026-07-01 10:00:00",
+        "2026-01-01 11:00:00",
+    ]
+    assert read([pd.Timestamp("2026-07-01 12:00")], BERLIN, "timestamp(6)") == ["2026-07-01 10:00:00"]
+
+
+def test_an_offset_goes_before_the_zone(read: Callable[..., list[Any]]) -> None:
+    times = ["2026-07-01T12:00:00Z", "2026-07-01T12:00:00+05:30", "2026-07-01 12:00:00.5-02"]
+
+    assert read(times, BERLIN, "string") == ["2026-07-01 12:00:00", "2026-07-01 06:30:00", "2026-07-01 14:00:00.500000"]
+
+
+def test_text_of_another_form_is_read_by_it(read: Callable[..., list[Any]]) -> None:
+    german = BERLIN._replace(format="%d.%m.%Y %H:%M")
+
+    assert read(["01.07.2026 12:00", ""], german, "string") == ["2026-07-01 10:00:00", None]
+    with pytest.raises(UserError, match=r"1 values are not of the form %d\.%m\.%Y %H:%M, for example '2026-07-01'"):
+        read(["2026-07-01"], german, "string")
+
+
+def test_a_decimal_comma_is_read_where_it_is_told() -> None:
+    price = ibis.memtable({"price": ["1,50", "2"]})["price"]
+
+    assert as_number(price, "log.csv", ",").execute().tolist() == [1.5, 2.0]
+    with pytest.raises(UserError, match="'price': 1 values are not a number, for example '1,50'"):
+        as_number(price, "log.csv")
