@@ -74,7 +74,7 @@ class SASRec(SessionModel):
     Args:
         embed_dim: D, divisible by num_heads.
         likeness: per task, how much an item that is like the last step's scores before training: the log odds of one
-            whose vector is the same. Both tasks' queries start as that step's vector, times this.
+            whose vector is the same. Queries start as that step's vector, times this; before any step, at zero.
         repeat_start: per task, what an item of the history is worth before training, in log odds.
         half_life_days: how fast an event loses weight in the popularity that scores start from.
         context_dropout: share of training histories whose entry context and time are blanked.
@@ -116,6 +116,7 @@ class SASRec(SessionModel):
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(embed_dim)
         self.head = nn.Linear(embed_dim, len(tasks) * embed_dim)
+        self.opening = nn.Linear(embed_dim, len(tasks) * embed_dim)
         self.item_bias = nn.Parameter(torch.zeros(len(tasks), vocabulary.num_items))
         self.popularity_weight = nn.Parameter(torch.ones(len(tasks), 1))
         self.gate = nn.Linear(embed_dim, len(tasks))
@@ -145,6 +146,8 @@ class SASRec(SessionModel):
         start = [weight * torch.eye(dim) / math.sqrt(dim) for weight in self.likeness]
         self.head.weight.detach().copy_(torch.cat(start))
         nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.opening.weight)  # who has done nothing is like nothing: popularity answers at first
+        nn.init.zeros_(self.opening.bias)
         self.repeat_out.bias.detach().copy_(torch.tensor(self.repeat_start))
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
@@ -208,9 +211,13 @@ class SASRec(SessionModel):
         moment: Tensor = self.hour(hour) + self.weekday(weekday) + self.gap(gap)
         return moment
 
-    def queries(self, hidden: Tensor) -> Tensor:
-        """A query per task (..., H, D), to be multiplied with unit item vectors."""
-        queries: Tensor = self.head(hidden).view(*hidden.shape[:-1], len(self.tasks), hidden.shape[-1])
+    def queries(self, hidden: Tensor, first: Tensor) -> Tensor:
+        """A query per task (..., H, D), to be multiplied with unit item vectors.
+
+        `first` (..., 1) is true at context tokens, which come before any step and have a head of their own.
+        """
+        flat = torch.where(first, self.opening(hidden), self.head(hidden))
+        queries: Tensor = flat.view(*hidden.shape[:-1], len(self.tasks), hidden.shape[-1])
         return queries
 
     def bonus(self, gate: Tensor, seen: Seen) -> Tensor:
@@ -263,7 +270,7 @@ class SASRec(SessionModel):
         positions = int(batch.length.sum())
         table = self.table()
         hidden = self.encode(self.pool(batch, table), batch.event, *self.drop_context(batch))
-        query = self.queries(hidden)
+        query = self.queries(hidden, (torch.arange(hidden.shape[1]) == 0)[:, None])
         seen = self.observe(batch)
         mask = seen.times > 0
         bonus = self.bonus_where(mask, hidden, seen) + self.repeat_item(batch.seen)[:, None]
@@ -334,7 +341,8 @@ class SASRec(SessionModel):
         hidden = self.encode(vectors, event, context, time)
         last = (length - 1)[:, None, None].expand(-1, 1, hidden.shape[2])
         hidden = hidden.gather(1, last)[:, 0]
-        return self.queries(hidden), self.bonus(self.gate(hidden)[:, None], seen).transpose(1, 2)
+        bonus = self.bonus(self.gate(hidden)[:, None], seen).transpose(1, 2)
+        return self.queries(hidden, (length == 1)[:, None]), bonus
 
 
 def add_to_seen(scores: Tensor, seen: Tensor, bonus: Tensor) -> Tensor:

@@ -230,3 +230,23 @@ def test_bonus_depends_on_what_was_seen(model: SASRec) -> None:
 
     assert model.bonus(gate, once).shape == (1, 1, len(model.tasks))
     assert not torch.allclose(model.bonus(gate, once), model.bonus(gate, often))
+
+
+def test_who_has_done_nothing_is_like_nothing_before_training(
+    shops: dict[str, Prepared],
+    batch_of: BatchOf,
+    examples: dict[str, Examples],
+    config: Callable[[str], dict[str, Any]],
+) -> None:
+    prepared = shops["clicks"]
+    vocabulary = Vocabulary.of(prepared, refit=False)
+    fresh = build_model(
+        config("sasrec"), vocabulary=vocabulary, tasks=["purchase", "next"], max_len=4, facts={"purchase_code": 2}
+    ).eval()
+    fresh.fit(FitData(prepared, train_window(prepared), vocabulary))
+    own = examples["clicks"]
+    nobody, somebody = (batch_of("clicks", own.only(np.flatnonzero(own.k == k)[:5])) for k in (0, 1))
+
+    prior = fresh.prior_scores()
+    torch.testing.assert_close(fresh.score(nobody), prior.expand(5, -1, -1))
+    assert not torch.allclose(fresh.score(somebody), prior.expand(5, -1, -1))
