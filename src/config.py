@@ -131,6 +131,7 @@ class DataConfig:
     feeds: dict[str, FeedConfig]
     context: list[str] | None
     relabel: dict[str, dict[str, str]]
+    drop_duplicates: bool
     session_gap_minutes: float
     receipt_gap_minutes: float
     horizon_days: float | None

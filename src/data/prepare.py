@@ -121,7 +121,7 @@ def replace_folder(new: Path, place: Path) -> None:
 
 def build(con: Backend, source: Source, config: PrepareConfig, folder: Path, say: Say) -> dict[str, Any]:
     """Run the pipeline and write every array; return the manifest."""
-    events, dropped = clean(con, source)
+    events, dropped = clean(con, source, drop_duplicates=config.data.drop_duplicates)
     order_only = is_order_only(events)
     say("cutting sessions" + (" (order-only log: a trip is one step)" if order_only else ""))
     events = con.create_table("sessioned", with_sessions(with_visitors(events), config.data, order_only=order_only))
@@ -163,8 +163,10 @@ def segment_columns(source: Source) -> list[str]:
     return [c for c in source.users.columns if c != s.USER] if source.users is not None else []
 
 
-def clean(con: Backend, source: Source) -> tuple[ir.Table, dict[str, int]]:
+def clean(con: Backend, source: Source, *, drop_duplicates: bool) -> tuple[ir.Table, dict[str, int]]:
     """Keep rows that have a time, an event and a visitor; count the others by reason.
+
+    Rows that say the same as an earlier one in every column are dropped, or kept and counted in a note.
 
     Raises:
         UserError: when nothing is left.
@@ -175,7 +177,19 @@ def clean(con: Backend, source: Source) -> tuple[ir.Table, dict[str, int]]:
         (_.user_id.isnull() & _.session_id.isnull(), "neither user_id nor session_id"),
         else_=ibis.null("string"),
     )
-    marked = con.create_table("marked", source.events.mutate(reason=reason))
+    said = [column for column in source.events.columns if column != s.ROW]
+    again = ibis.row_number().over(ibis.window(group_by=said, order_by=s.ROW)) > 0
+    repeated = source.events.mutate(reason=reason).mutate(again=again & _.reason.isnull())
+    if drop_duplicates:
+        repeated = repeated.mutate(reason=ibis.ifelse(_.again, "exact duplicate of an earlier row", _.reason))
+    marked = con.create_table("marked", repeated)
+    if not drop_duplicates:
+        count = int(marked.again.sum().execute() or 0)
+        if count:
+            source.notes.append(
+                f"{count:,} rows repeat an earlier one in every column; data.drop_duplicates=true drops them"
+            )
+    marked = marked.drop("again")
     found = marked.filter(_.reason.notnull()).group_by("reason").agg(n=_.count()).order_by("reason").execute()
     dropped = source.dropped | dict(zip(found["reason"], found["n"].astype(int), strict=True))
     kept = marked.filter(_.reason.isnull()).drop("reason")

@@ -45,6 +45,7 @@ RESERVED: Final = frozenset(
         "known",
         "listed",
         "reason",
+        "again",
         "owner",
         "has_id",
         "opens",

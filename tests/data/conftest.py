@@ -109,6 +109,7 @@ def make_config(**changes: Any) -> DataConfig:
         "feeds": {},
         "context": None,
         "relabel": {},
+        "drop_duplicates": False,
         "session_gap_minutes": 30.0,
         "receipt_gap_minutes": 60.0,
         "horizon_days": None,

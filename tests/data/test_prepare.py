@@ -76,6 +76,22 @@ def test_a_log_of_which_nothing_is_left_says_why(prepare_log: PrepareLog, log: P
         prepare_log(frame)
 
 
+def test_exact_duplicates_are_counted_and_dropped_where_that_is_asked(
+    prepare_log: PrepareLog, log: ParseLog, clicks_log: str
+) -> None:
+    once = log(clicks_log)
+    twice = pd.concat([once, once.iloc[3:6], once.iloc[[3]]], ignore_index=True)
+    whole, kept, dropped = prepare_log(once), prepare_log(twice), prepare_log(twice, drop_duplicates=True)
+
+    assert account(kept)[0] == account(whole)[0] + 4
+    assert kept.manifest["notes"] == [
+        "4 rows repeat an earlier one in every column; data.drop_duplicates=true drops them"
+    ]
+    assert dropped.manifest["dropped"] == {**whole.manifest["dropped"], "exact duplicate of an earlier row": 4}
+    assert dropped.manifest["notes"] == whole.manifest["notes"] == []
+    assert dropped.content_hash == whole.content_hash
+
+
 def test_times_that_cannot_be_are_kept_and_told(prepare_log: PrepareLog, log: ParseLog, clicks_log: str) -> None:
     events = log(clicks_log)
     events["timestamp"] = pd.to_datetime(events["timestamp"], utc=True).dt.as_unit("us")
