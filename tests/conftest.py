@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shopkeeper.config import PrepareConfig, TrackingConfig, configure
+from shopkeeper.config import TrackingConfig, configure
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.settings import PrepareConfig
 
 STEPS = {"view_item": 0.55, "add_to_cart": 0.25, "purchase": 0.2}
 ITEMS = 24

@@ -5,15 +5,13 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from shopkeeper.config import (
-    DataConfig,
     DoctorConfig,
     EarlyStoppingConfig,
-    PrepareConfig,
-    SplitConfig,
     UserError,
     configure,
     parse,
 )
+from shopkeeper.data.settings import DataConfig, PrepareConfig, SplitConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SPLIT = {

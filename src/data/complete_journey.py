@@ -8,8 +8,9 @@ import ibis.expr.types as ir
 from ibis import _
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.config import DataConfig, UserError
+from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
+from shopkeeper.data.settings import DataConfig
 from shopkeeper.data.sources import Source
 
 CONTEXT = ["store"]

@@ -17,7 +17,7 @@ from ibis import _
 from ibis.backends.duckdb import Backend
 
 from shopkeeper import __version__
-from shopkeeper.config import PrepareConfig, UserError
+from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.prepared import FORMAT_VERSION, MANIFEST, Prepared
 from shopkeeper.data.sessions import (
@@ -30,6 +30,7 @@ from shopkeeper.data.sessions import (
     with_sessions,
     with_visitors,
 )
+from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.sources import Source, read_source, relabel_users
 from shopkeeper.data.split import HELD_OUT, Cuts, as_time, find_cuts, new_share, split_of, with_holdout
 from shopkeeper.data.tables import reading

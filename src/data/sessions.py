@@ -4,8 +4,8 @@ import ibis
 import ibis.expr.types as ir
 from ibis import _
 
-from shopkeeper.config import DataConfig
 from shopkeeper.data import schema as s
+from shopkeeper.data.settings import DataConfig
 
 VISITOR_KEY = "visitor_key"
 SESSION_KEY = "session_key"

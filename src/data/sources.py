@@ -9,9 +9,10 @@ import ibis
 import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.config import CsvConfig, DataConfig, FeedConfig, UserError
+from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.columns import Times, as_id, as_number, as_text, as_timestamp
+from shopkeeper.data.settings import CsvConfig, DataConfig, FeedConfig
 from shopkeeper.data.tables import files_of, is_database, open_table, present_columns
 
 

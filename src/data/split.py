@@ -8,9 +8,10 @@ import ibis.expr.types as ir
 import pandas as pd
 from ibis import _
 
-from shopkeeper.config import SplitConfig, UserError
+from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.sessions import SESSION_TIME, VISITOR_KEY
+from shopkeeper.data.settings import SplitConfig
 
 HELD_OUT = "held_out"
 """0 regular; else the split (VAL or TEST) whose strangers the user belongs to."""

@@ -8,7 +8,8 @@ import ibis
 import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.config import CsvConfig, UserError
+from shopkeeper.config import UserError
+from shopkeeper.data.settings import CsvConfig
 
 KINDS = {"parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "csv", "jsonl": "json", "ndjson": "json"}
 PLAIN = CsvConfig()

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from shopkeeper.config import DemoConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig, UserError, configure
+from shopkeeper.config import DemoConfig, EvaluateConfig, ExportConfig, TrainConfig, UserError, configure
 from shopkeeper.data import schema as s
 from shopkeeper.data.examples import stranger_examples
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.evaluate.report import METRICS_FILE, REPORT_FILE
 from shopkeeper.export.parity import raw_histories
 from shopkeeper.stages import evaluate, export, prepare

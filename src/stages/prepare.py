@@ -1,8 +1,8 @@
 """shopkeeper prepare: a raw log -> a prepared dataset."""
 
-from shopkeeper.config import PrepareConfig
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import set_aside, train_window
 

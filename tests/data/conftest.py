@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.config import CsvConfig, DataConfig, PrepareConfig, SplitConfig
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.settings import CsvConfig, DataConfig, PrepareConfig, SplitConfig
 
 COLUMNS = ("timestamp", "user_id", "session_id", "event", "item_id", "order_id")
 

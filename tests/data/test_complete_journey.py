@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.config import DataConfig, PrepareConfig, UserError
+from shopkeeper.config import UserError
 from shopkeeper.data import complete_journey
 from shopkeeper.data import schema as s
 from shopkeeper.data.complete_journey import SEGMENTS, data_folder, read_complete_journey
 from shopkeeper.data.prepare import prepare
+from shopkeeper.data.settings import DataConfig, PrepareConfig
 from shopkeeper.data.sources import Source
 
 TRANSACTIONS = (

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shopkeeper.config import DataConfig, PrepareConfig, UserError
+from shopkeeper.config import UserError
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import MANIFEST, Prepared
+from shopkeeper.data.settings import DataConfig, PrepareConfig
 
 PrepareLog = Callable[..., Prepared]
 ParseLog = Callable[[str], pd.DataFrame]

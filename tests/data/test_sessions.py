@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shopkeeper.config import DataConfig
 from shopkeeper.data import schema as s
 from shopkeeper.data.sessions import (
     SESSION_KEY,
@@ -20,6 +19,7 @@ from shopkeeper.data.sessions import (
     with_sessions,
     with_visitors,
 )
+from shopkeeper.data.settings import DataConfig
 
 BEGIN = datetime(2026, 1, 1)
 TYPES = {"source_row": "int64", "timestamp": "timestamp(6)", "event": "string"} | dict.fromkeys(s.IDS, "string")

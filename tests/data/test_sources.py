@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.config import CsvConfig, DataConfig, FeedConfig, UserError
+from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
+from shopkeeper.data.settings import CsvConfig, DataConfig, FeedConfig
 from shopkeeper.data.sources import Source, read_source, relabel_users
 
 Read = Callable[..., Source]

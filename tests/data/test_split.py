@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shopkeeper.config import DataConfig, UserError
+from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.settings import DataConfig
 from shopkeeper.data.split import HELD_OUT, Cuts, find_cuts, new_share, split_of, with_holdout
 
 BEGIN = datetime(2026, 1, 1)

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.config import CsvConfig, UserError
+from shopkeeper.config import UserError
+from shopkeeper.data.settings import CsvConfig
 from shopkeeper.data.tables import open_table, reason
 
 ROWS = pd.DataFrame({"id": ["007", "8"], "n": [1, 2]})

@@ -11,10 +11,10 @@ import pytest
 import torch
 import yaml
 
-from shopkeeper.config import PrepareConfig
 from shopkeeper.data.batches import Vocabulary
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
 from shopkeeper.export.bundle import Origin, write_bundle

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from shopkeeper.config import PrepareConfig
 from shopkeeper.data.batches import Batch, Vocabulary
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.windows import train_window
 from shopkeeper.models.baselines import ItemKNN, Popularity, Repeat, similarity, top_of_rows
 from shopkeeper.models.contract import FitData

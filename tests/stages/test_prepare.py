@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shopkeeper.config import PrepareConfig
+from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.stages import prepare
 
 
