@@ -11,7 +11,7 @@ from shopkeeper.config import (
     configure,
     parse,
 )
-from shopkeeper.data.settings import DataConfig, PrepareConfig, SplitConfig
+from shopkeeper.data.settings import PrepareConfig, SplitConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SPLIT = {
@@ -78,12 +78,9 @@ def test_the_message_is_one_line() -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["events", "complete_journey"])
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONFIGS / "data").glob("*.yaml")))
 def test_the_data_configs_that_ship_are_whole(name: str) -> None:
-    cfg = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
-    assert isinstance(cfg, DictConfig)
-
-    parsed = parse(DataConfig, cfg)
+    parsed = configure("prepare", PrepareConfig, f"data={name}", "output=o").data
 
     assert (parsed.source, parsed.receipt_gap_minutes) == (name, 60)
 

@@ -19,6 +19,7 @@ from ibis.backends.duckdb import Backend
 from shopkeeper import __version__
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
+from shopkeeper.data.log import places
 from shopkeeper.data.prepared import FORMAT_VERSION, MANIFEST, Prepared
 from shopkeeper.data.sessions import (
     SESSION_KEY,
@@ -49,7 +50,7 @@ def prepare(config: PrepareConfig, *, say: Say = print) -> Prepared:
     clear_place(output, partial)
     con = connect(config, partial)
     try:
-        with reading(config.data.events, config.data.items, config.data.users):
+        with reading(*places(config.data)):
             return make(con, config, output, partial, say)
     finally:
         con.disconnect()
@@ -132,7 +133,7 @@ def build(con: Backend, source: Source, config: PrepareConfig, folder: Path, say
     visitors = con.create_table("visitors", number_visitors(events, config, cuts, needed=holdout))
     sessions = con.create_table("sessions", number_sessions(events, visitors, source.context))
     rows = con.create_table("rows", join_rows(events, visitors, sessions, cuts, order_only=order_only))
-    items = con.create_table("items", number_items(rows, source.items))
+    items = con.create_table("items", number_items(rows, source.items, listed=source.items_are_listed))
     entries = sessions.mutate(fitted=(_[SESSION_TIME] < as_time(cuts.val_start)) & (_[HELD_OUT] == s.TRAIN))
     vocab = {s.EVENT: vocabulary(s.EVENT, rows)} | {c: vocabulary(c, rows, entries) for c in source.context}
     say("writing arrays")
@@ -259,11 +260,11 @@ def join_rows(events: ir.Table, visitors: ir.Table, sessions: ir.Table, cuts: Cu
     return purchases.union(others).drop("order_key", "order_time", "order_row")
 
 
-def number_items(rows: ir.Table, items: ir.Table | None) -> ir.Table:
+def number_items(rows: ir.Table, items: ir.Table | None, *, listed: bool) -> ir.Table:
     """The catalogue, numbered from 1: first every item known at the train cut, then those that came later.
 
-    Known is every row of `items`, sold or not, and every item of a fitted row. That the known items are a prefix
-    lets one numbering serve the evaluated model (the prefix) and the refitted one (all of it).
+    Known is every item of a fitted row, and every row of `items` where these are `listed`: sold or not. That the
+    known items are a prefix lets one numbering serve the evaluated model (the prefix) and the refitted one (all).
     """
     seen = (
         rows.filter(_.item_id.notnull())
@@ -277,7 +278,7 @@ def number_items(rows: ir.Table, items: ir.Table | None) -> ir.Table:
             price=ibis.null("float64"),
         )
     else:
-        side = items.mutate(listed=ibis.literal(True))
+        side = items.mutate(listed=ibis.literal(listed))
         side = side.mutate(**{c: ibis.null("string") for c in (s.TITLE, s.CATEGORY, s.BRAND) if c not in side.columns})
         side = side if s.PRICE in side.columns else side.mutate(price=ibis.null("float64"))
         joined = seen.outer_join(side.select(s.ITEM, s.TITLE, s.CATEGORY, s.BRAND, s.PRICE, "listed"), s.ITEM)

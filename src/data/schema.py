@@ -19,7 +19,8 @@ DEFAULT_CONTEXT: Final = ("channel", "device", "country")
 CATEGORY: Final = "category"
 BRAND: Final = "brand"
 TITLE: Final = "title"
-ITEM_COLUMNS: Final = (TITLE, CATEGORY, BRAND, PRICE)
+ITEM_TEXTS: Final = (TITLE, CATEGORY, BRAND)
+ITEM_COLUMNS: Final = (*ITEM_TEXTS, PRICE)
 
 ROW: Final = "source_row"
 """Position of a row in its source, from 0: breaks ties between equal times, and makes order canonical."""
@@ -58,6 +59,11 @@ RESERVED: Final = frozenset(
     ]
 ) | {ROW}
 """Names of columns that preparation adds; a context or segment column of the same name has to be renamed."""
+
+ALIAS: Final = "alias"
+
+PHASES: Final = ("discovery", "engagement", "purchase", "fulfilment", "re-engagement")
+"""The journey; an event's phase is stored as the position in this tuple plus one."""
 
 SESSION_START: Final = "session_start"
 PURCHASE: Final = "purchase"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from zoneinfo import available_timezones
 
 from shopkeeper.config import require
+from shopkeeper.data import schema as s
 
 
 @dataclass(kw_only=True)
@@ -61,13 +62,66 @@ class FeedConfig:
 
 
 @dataclass(kw_only=True)
+class IdentityConfig:
+    """When ids that name each other are taken for one person; a larger group is reported and left apart."""
+
+    max_aliases: int
+
+    def __post_init__(self) -> None:
+        require(self.max_aliases >= 1, "data.identity.max_aliases", self.max_aliases, "at least 1")
+
+
+@dataclass(kw_only=True)
+class BotConfig:
+    """Sessions that no person could have made, by their most events in any 60 seconds and in all; null: kept."""
+
+    events_per_minute: int | None
+    events_per_session: int | None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            require(value is None or value >= 1, f"data.bots.{name}", value, "at least 1")
+
+
+@dataclass(kw_only=True)
+class PrivacyConfig:
+    """Whose events may be used, and whether their ids are kept.
+
+    `consent` names a column of the events or the users; where there is one, a row counts only when its value is in
+    `granted` (compared in lower case). `key_variable` names an environment variable: with it, ids of persons, sessions
+    and orders are replaced by a hash under the secret it holds.
+    """
+
+    consent: str
+    granted: list[str]
+    key_variable: str | None
+
+
+@dataclass(kw_only=True)
+class PhaseRule:
+    """Events that belong to a phase of the journey; what is null does not matter."""
+
+    phase: str
+    events: list[str] | None = None
+    bought_before: bool | None = None  # the visitor bought in an earlier session
+    days_away: float | None = None  # at least that long since the visitor's session before
+    events_before: int | None = None  # at least that many earlier in the session
+
+    def __post_init__(self) -> None:
+        require(self.phase in s.PHASES, "data.phases.phase", self.phase, "one of " + ", ".join(s.PHASES))
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     """What to read and what its columns mean."""
 
     source: str
+    folder: str | None
     events: str | None
     items: str | None
     users: str | None
+    identities: str | None
+    extras: dict[str, str | None]
     columns: dict[str, str]
     constants: dict[str, str]
     event_names: dict[str, str]
@@ -77,10 +131,16 @@ class DataConfig:
     csv: CsvConfig
     item_columns: dict[str, str]
     user_columns: dict[str, str]
+    identity_columns: dict[str, str]
     feeds: dict[str, FeedConfig]
     context: list[str] | None
     relabel: dict[str, dict[str, str]]
+    bad_values: str
     drop_duplicates: bool
+    bots: BotConfig
+    identity: IdentityConfig
+    privacy: PrivacyConfig
+    phases: list[PhaseRule]
     session_gap_minutes: float
     receipt_gap_minutes: float
     horizon_days: float | None
@@ -89,6 +149,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         for name in ("session_gap_minutes", "receipt_gap_minutes"):
             require(getattr(self, name) > 0, f"data.{name}", getattr(self, name), "above 0")
+        require(self.bad_values in ("error", "drop"), "data.bad_values", self.bad_values, "error or drop")
+        last = self.phases[-1] if self.phases else None
+        whole = last is not None and all(value is None for name, value in vars(last).items() if name != "phase")
+        require(whole, "data.phases", "its last rule", "one without conditions, so that every event has a phase")
         require(self.horizon_days is None or self.horizon_days > 0, "data.horizon_days", self.horizon_days, "above 0")
 
 

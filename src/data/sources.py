@@ -1,19 +1,22 @@
 """Read raw logs into tables with the names and types of the event table; every dropped row is counted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import ibis
 import ibis.expr.types as ir
+from ibis import _
 from ibis.backends.duckdb import Backend
 
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.columns import Times, as_id, as_number, as_text, as_timestamp
-from shopkeeper.data.settings import CsvConfig, DataConfig, FeedConfig
-from shopkeeper.data.tables import files_of, is_database, open_table, present_columns
+from shopkeeper.data.formats import FORMATS
+from shopkeeper.data.log import RawFeed, RawLog, is_live, log_files, open_log
+from shopkeeper.data.settings import CsvConfig, DataConfig
+from shopkeeper.data.tables import present_columns
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Source:
     users: ir.Table | None
     context: list[str]
     rows: int
+    items_are_listed: bool = True  # a catalogue, of which every item is known before it is ever sold
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
@@ -45,35 +49,44 @@ def read_source(con: Backend, config: DataConfig) -> Source:
         from shopkeeper.data.complete_journey import read_complete_journey
 
         return read_complete_journey(con, config)
-    if config.source == "events":
+    if config.source in FORMATS:
         return read_events(con, config)
-    raise UserError(f"data.source={config.source!r} is unknown: use complete_journey or events")
+    known = ", ".join(sorted([*FORMATS, "complete_journey"]))
+    raise UserError(f"data.source={config.source!r} is unknown: use one of {known}")
 
 
 def read_events(con: Backend, config: DataConfig) -> Source:
     """Read a log of one event table or of several, whose columns carry the design's names or are mapped to them."""
-    notes: list[str] = []
-    feeds = [open_feed(con, name, feed, notes) for name, feed in feeds_of(config).items()]
+    log = open_log(con, config)
+    FORMATS[config.source](log, config)
+    notes = log.notes
+    feeds = [name_columns(feed, item_columns_in(feed, log, config)) for feed in log.feeds.values()]
     present = set[str]().union(*(feed.present for feed in feeds))
-    paths = ", ".join(feed.path for feed in feeds)
-    context = context_columns(config.context, present, paths)
-    known = {s.TIMESTAMP, s.EVENT, *s.IDS, *s.PROPERTIES, *context}
+    context = context_columns(config.context, present, ", ".join(feed.path for feed in feeds))
+    read = partial(read_side, csv=config.csv, notes=notes)
+    own_items = [] if log.items is not None else item_columns_of(feeds)
+    known = {s.TIMESTAMP, s.EVENT, *s.IDS, *s.PROPERTIES, *context, *own_items}
     for feed in feeds:
         note(notes, feed.path, "not used", [c for c in feed.table.columns if c in feed.present - known])
         note(notes, feed.path, "without any value count as absent", feed.absent)
     first_rows = [sum(feed.rows for feed in feeds[:i]) for i in range(len(feeds))]
-    events = [canonical_events(feed, context, first_row) for feed, first_row in zip(feeds, first_rows, strict=True)]
-    places = [path for path in (*(f.path for f in feeds), config.items, config.users) if path]
-    read = partial(read_side, con, csv=config.csv, notes=notes)
+    events = [
+        canonical_events(feed, [*context, *own_items], first) for feed, first in zip(feeds, first_rows, strict=True)
+    ]
+    rows = ibis.union(*events) if len(events) > 1 else events[0]
     return Source(
-        events=ibis.union(*events) if len(events) > 1 else events[0],
-        items=read(config.items, "data.items", s.ITEM, config.item_columns, used=s.ITEM_COLUMNS),
-        users=read(config.users, "data.users", s.USER, config.user_columns),
+        events=rows.drop(*own_items),
+        items=items_of_events(rows, own_items)
+        if own_items
+        else read(log.items, config.items, "data.items", s.ITEM, config.item_columns, used=s.ITEM_COLUMNS),
+        items_are_listed=not own_items,
+        users=read(log.users, config.users, "data.users", s.USER, config.user_columns),
         context=context,
-        rows=sum(feed.rows for feed in feeds),
+        rows=sum(feed.rows for feed in feeds) + sum(log.dropped.values()),
+        dropped=log.dropped,
         notes=notes,
-        files=[file for path in places for file in files_of(path)],
-        live=any(is_database(path) for path in places),
+        files=log_files(config),
+        live=is_live(config),
     )
 
 
@@ -91,48 +104,22 @@ class Feed:
     decimal: str
 
 
-def feeds_of(config: DataConfig) -> dict[str, FeedConfig]:
-    """The event tables to read, each with what it leaves to the log as a whole filled in.
+def name_columns(raw: RawFeed, item_columns: Mapping[str, str]) -> Feed:
+    """An event table under our names.
 
     Raises:
-        UserError: when there is none, or both `data.events` and `data.feeds` name some.
+        UserError: when it lacks a column that is required or mapped.
     """
-    if config.events and config.feeds:
-        raise UserError("data.events and data.feeds exclude each other: name every event table in data.feeds")
-    feeds = config.feeds or ({"": FeedConfig(events=config.events)} if config.events else {})
-    if not feeds:
-        raise UserError("data.events is not set: give the file, folder or database table of your events")
-    return {
-        name: FeedConfig(
-            **{
-                field.name: own if (own := getattr(feed, field.name)) is not None else getattr(config, field.name)
-                for field in fields(FeedConfig)
-            }
-        )
-        for name, feed in feeds.items()
-    }
-
-
-def open_feed(con: Backend, name: str, config: FeedConfig, notes: list[str]) -> Feed:
-    """Open an event table under our names.
-
-    Raises:
-        UserError: when it is empty, or lacks a column that is required or mapped.
-    """
-    key = f"data.feeds.{name}" if name else "data.events"
+    config = raw.config
     assert config.csv is not None
-    raw = open_table(con, config.events, key, config.csv)
-    rows = int(raw.count().execute())
-    if not rows:
-        raise UserError(f"{key}: {config.events} holds no rows")
-    table = renamed(raw, config.columns or {}, key, config.events)
+    table = renamed(raw.table, {**(config.columns or {}), **item_columns}, raw.key, config.events)
     table = table.mutate(**{column: ibis.literal(value) for column, value in (config.constants or {}).items()})
     present = present_columns(table)
     require_columns(present, config.events)
     return Feed(
         table=table,
         path=config.events,
-        rows=rows,
+        rows=int(table.count().execute()),
         present=present,
         absent=[c for c in table.columns if c not in present],
         event_names=config.event_names or {},
@@ -195,8 +182,34 @@ def canonical_events(feed: Feed, context: list[str], first_row: int) -> ir.Table
     return raw.select(**columns)
 
 
+def item_columns_in(feed: RawFeed, log: RawLog, config: DataConfig) -> dict[str, str]:
+    """Those of `data.item_columns` that an event table has to tell, as no catalogue is given.
+
+    Raises:
+        UserError: when no event table has one of them.
+    """
+    if log.items is not None:
+        return {}
+    for ours, theirs in config.item_columns.items():
+        if not any(theirs in other.table.columns for other in log.feeds.values()):
+            raise UserError(f"data.item_columns: no event table has a column {theirs!r}, which is to be {ours!r}")
+    return {ours: theirs for ours, theirs in config.item_columns.items() if theirs in feed.table.columns}
+
+
+def item_columns_of(feeds: list[Feed]) -> list[str]:
+    """Columns of the items that the events carry, where no catalogue is given."""
+    return [c for c in s.ITEM_TEXTS if any(c in feed.present for feed in feeds)]
+
+
+def items_of_events(events: ir.Table, columns: list[str]) -> ir.Table:
+    """Each item as the first event that describes it does: nothing of the future changes what an item was."""
+    described = events.filter(_[s.ITEM].notnull() & ibis.or_(*(_[c].notnull() for c in columns)))
+    first = ibis.row_number().over(ibis.window(group_by=s.ITEM, order_by=[s.TIMESTAMP, s.ROW]))
+    return described.mutate(again=first).filter(_.again == 0).select(s.ITEM, *columns)
+
+
 def read_side(
-    con: Backend,
+    raw: ir.Table | None,
     path: str | None,
     key: str,
     id_column: str,
@@ -213,9 +226,10 @@ def read_side(
     Raises:
         UserError: when the id column is missing, null or not unique, or a column has a name that preparation uses.
     """
-    if path is None:
+    if raw is None:
         return None
-    raw = renamed(open_table(con, path, key, csv), columns, key, path)
+    path = path or key
+    raw = renamed(raw, columns, key, path)
     if id_column not in raw.columns:
         raise UserError(f"{key}: {path} has no column {id_column!r}")
     if not int(raw.count().execute()):

@@ -5,18 +5,22 @@ as name=value; "-" is null. The columns that no row mentions are absent.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ibis
 import pandas as pd
 import pytest
 from ibis.backends.duckdb import Backend
+from omegaconf import DictConfig, OmegaConf
 
+from shopkeeper.config import parse
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
-from shopkeeper.data.settings import CsvConfig, DataConfig, PrepareConfig, SplitConfig
+from shopkeeper.data.settings import DataConfig, PrepareConfig, SplitConfig
 
+EVENTS_YAML = Path(__file__).parents[2] / "configs" / "data" / "events.yaml"
 COLUMNS = ("timestamp", "user_id", "session_id", "event", "item_id", "order_id")
 
 # Cuts at the 11th and the 21st, 00:00, because the last event is on the 31st at 00:00.
@@ -92,30 +96,10 @@ def make_config(**changes: Any) -> DataConfig:
         "holdout_when_new_below": 0.5,
         "holdout_key": "shopkeeper",
     }
-    settings: dict[str, Any] = {
-        "source": "events",
-        "events": None,
-        "items": None,
-        "users": None,
-        "columns": {},
-        "constants": {},
-        "event_names": {},
-        "time_zone": "UTC",
-        "time_unit": None,
-        "time_format": None,
-        "csv": CsvConfig(),
-        "item_columns": {},
-        "user_columns": {},
-        "feeds": {},
-        "context": None,
-        "relabel": {},
-        "drop_duplicates": False,
-        "session_gap_minutes": 30.0,
-        "receipt_gap_minutes": 60.0,
-        "horizon_days": None,
-    }
     split |= changes.pop("split", {})
-    return DataConfig(**(settings | changes), split=SplitConfig(**split))
+    return replace(
+        parse(DataConfig, cast(DictConfig, OmegaConf.load(EVENTS_YAML))), **changes, split=SplitConfig(**split)
+    )
 
 
 @pytest.fixture(scope="session")
