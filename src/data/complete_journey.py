@@ -6,10 +6,10 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 from ibis import _
-from ibis.backends.duckdb import Backend
 
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
+from shopkeeper.data.engines import Engine
 from shopkeeper.data.settings import DataConfig
 from shopkeeper.data.sources import Source
 
@@ -17,13 +17,12 @@ CONTEXT = ["store"]
 SEGMENTS = ("age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count")
 
 
-def read_complete_journey(con: Backend, config: DataConfig) -> Source:
+def read_complete_journey(engine: Engine, config: DataConfig) -> Source:
     """A purchase per transaction line; user = household, order and session = basket, store known on entry."""
     folder = data_folder()
     files = [folder / f"{name}.parquet" for name in ("transactions", "products", "demographics")]
-    transactions, products, demographics = (con.read_parquet(f) for f in files)
-    lines = transactions.mutate(**{s.ROW: ibis.row_number().cast("int64")})
-    lines = lines.left_join(products, "product_id").mutate(reason=drop_reason())
+    transactions, products, demographics = (engine.scan([f], "parquet", config.csv) for f in files)
+    lines = transactions.left_join(products.drop(s.ROW), "product_id").mutate(reason=drop_reason())
     kept = lines.filter(_.reason.isnull())
     counts = lines.filter(_.reason.notnull()).group_by("reason").agg(n=_.count()).order_by("reason").execute()
     return Source(

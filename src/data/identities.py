@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
+from ibis import _
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -70,3 +72,16 @@ def joined(events: ir.Table, person: ir.Table) -> ir.Table:
     """Events whose user_id, where it is a person's alias, is the id the person goes by."""
     found = events.left_join(person, events[s.USER] == person[s.ALIAS])
     return found.mutate(**{s.USER: found[PERSON].fill_null(found[s.USER])}).drop(s.ALIAS, PERSON)
+
+
+def joined_users(users: ir.Table, person: ir.Table, notes: list[str]) -> ir.Table:
+    """Users under the ids of persons; of a person's rows that of its own id counts, else the first by id."""
+    found = users.left_join(person, users[s.USER] == person[s.ALIAS])
+    found = found.mutate(own=(found[PERSON].fill_null(found[s.USER]) == found[s.USER]).cast("int64"), was=found[s.USER])
+    found = found.mutate(**{s.USER: found[PERSON].fill_null(found[s.USER])})
+    place = ibis.row_number().over(ibis.window(group_by=s.USER, order_by=[ibis.desc("own"), "was"]))
+    kept = found.mutate(again=place).filter(_.again == 0).select(*users.columns)
+    lost = int(users.count().execute()) - int(kept.count().execute())
+    if lost:
+        notes.append(f"users: {lost:,} rows are of a person who has another row, which counts")
+    return kept

@@ -1,12 +1,14 @@
 """A log's raw tables as they lie there: opened and named, not yet in the design's terms."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import ibis.expr.types as ir
-from ibis.backends.duckdb import Backend
 
 from shopkeeper.config import UserError
+from shopkeeper.data import schema as s
+from shopkeeper.data.engines import Engine
 from shopkeeper.data.settings import DataConfig, FeedConfig
 from shopkeeper.data.tables import files_of, is_database, open_table
 
@@ -36,24 +38,24 @@ class RawLog:
     notes: list[str] = field(default_factory=list)
 
 
-def open_log(con: Backend, config: DataConfig) -> RawLog:
+def open_log(engine: Engine, config: DataConfig) -> RawLog:
     """Open all tables that the config names, lazily.
 
     Raises:
-        UserError: when one is missing, cannot be read or, being an event table, is empty.
+        UserError: when one is missing or cannot be read.
     """
 
     def side(path: str | None, key: str) -> ir.Table | None:
-        return open_table(con, path, key, config.csv) if path else None
+        return open_table(engine, path, key, config.csv) if path else None
 
-    feeds = {name: open_feed(con, name, feed) for name, feed in feeds_of(config).items()}
+    feeds = {name: open_feed(engine, name, feed, columns_read(config, feed)) for name, feed in feeds_of(config).items()}
     return RawLog(
         feeds=feeds,
         items=side(config.items, "data.items"),
         users=side(config.users, "data.users"),
         identities=side(config.identities, "data.identities"),
         extras={
-            name: open_table(con, path, f"data.extras.{name}", config.csv)
+            name: open_table(engine, path, f"data.extras.{name}", config.csv)
             for name, path in config.extras.items()
             if path
         },
@@ -82,13 +84,17 @@ def feeds_of(config: DataConfig) -> dict[str, FeedConfig]:
     }
 
 
-def open_feed(con: Backend, name: str, config: FeedConfig) -> RawFeed:
+def open_feed(engine: Engine, name: str, config: FeedConfig, wanted: Collection[str]) -> RawFeed:
     key = f"data.feeds.{name}" if name else "data.events"
     assert config.csv is not None
-    table = open_table(con, config.events, key, config.csv)
-    if not int(table.count().execute()):
-        raise UserError(f"{key}: {config.events} holds no rows")
-    return RawFeed(table, config, key)
+    return RawFeed(open_table(engine, config.events, key, config.csv, wanted=wanted), config, key)
+
+
+def columns_read(config: DataConfig, feed: FeedConfig) -> set[str]:
+    """Names, in the log, of the columns of an event table that are read."""
+    ours = {s.TIMESTAMP, s.EVENT, *s.IDS, *s.PROPERTIES, *s.ITEM_TEXTS, config.privacy.consent}
+    named = {*(feed.columns or {}).values(), *config.item_columns.values()}
+    return ours | named | {*(s.DEFAULT_CONTEXT if config.context is None else config.context)}
 
 
 def places(config: DataConfig) -> list[str]:

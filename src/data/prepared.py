@@ -14,9 +14,11 @@ import pandas as pd
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
-ROW_ARRAYS = ("visitor", "time", "event", "item", "session", "order", *s.PROPERTIES)
+IDENTITIES = "identities.parquet"
+"""Which ids were taken for one person; only where a table of identities was given."""
+ROW_ARRAYS = ("visitor", "time", "event", "item", "session", "order", "phase", *s.PROPERTIES)
 SESSION_ARRAYS = ("visitor", "time", "split")
 
 IntArray = npt.NDArray[np.int64]
@@ -41,7 +43,8 @@ class Prepared:
     """Read side of a prepared dataset; every array is memory-mapped and read-only.
 
     `rows[...]` are events sorted by visitor, time and source row: visitor, time (microseconds UTC), event and item
-    codes (0 = none), session, order (-1 where it is no purchase), price, quantity, discount and coupon.
+    codes (0 = none), session, order (-1 where it is no purchase), phase (place in schema.PHASES plus one), price,
+    quantity, discount and coupon.
     `sessions[...]` hold visitor, time, split and entry context. `context(kind)` stacks the context codes as (n, C).
     """
 

@@ -55,6 +55,9 @@ RESERVED: Final = frozenset(
         "n",
         "entry_rows",
         "train_events",
+        "bad",
+        "person",
+        "phase",
         "events",
     ]
 ) | {ROW}

@@ -157,13 +157,25 @@ class DataConfig:
 
 
 @dataclass(kw_only=True)
+class SparkConfig:
+    """Where Spark runs, the memory of its driver, and any further settings by name."""
+
+    master: str
+    memory: str
+    settings: dict[str, str]
+
+
+@dataclass(kw_only=True)
 class PrepareConfig:
     data: DataConfig
     output: str
+    engine: str
+    spark: SparkConfig
     memory_limit: str
     threads: int | None
 
     def __post_init__(self) -> None:
+        require(self.engine in ("duckdb", "spark"), "engine", self.engine, "duckdb or spark")
         size = re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", self.memory_limit, re.IGNORECASE)
         require(size is not None, "memory_limit", self.memory_limit, "a size such as 3GB")
         require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")

@@ -1,18 +1,21 @@
 """Open a table wherever it lies: Parquet, CSV and JSON lines, a file, a folder or a glob; or a database."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import ibis
 import ibis.expr.types as ir
-from ibis.backends.duckdb import Backend
+import pyarrow.parquet as pq
 
 from shopkeeper.config import UserError
+from shopkeeper.data import schema as s
+from shopkeeper.data.engines import Engine
 from shopkeeper.data.settings import CsvConfig
 
 KINDS = {"parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "csv", "jsonl": "json", "ndjson": "json"}
 PLAIN = CsvConfig()
+ROWS = "number of rows"
 
 
 @contextmanager
@@ -36,22 +39,27 @@ def reason(error: Exception) -> str:
     return " ".join(line for line in paragraph.splitlines() if not line.startswith("Original Line:"))
 
 
-def open_table(con: Backend, path: str, key: str, csv: CsvConfig = PLAIN) -> ir.Table:
-    """Scan a table lazily; CSV columns stay text, so that no id loses a leading zero.
+def open_table(
+    engine: Engine, path: str, key: str, csv: CsvConfig = PLAIN, *, wanted: Collection[str] | None = None
+) -> ir.Table:
+    """Scan a table lazily, with `source_row`; CSV columns stay text, so that no id loses a leading zero.
 
-    `path` is a file, folder or glob of Parquet, CSV or JSON lines, or `<database URL>::<table>`.
+    `path` is a file, folder or glob of Parquet, CSV or JSON lines, or `<database URL>::<table>`, of which only the
+    `wanted` columns are read (None: all).
 
     Raises:
         UserError: when there is no such table, its kind is unknown, or it cannot be read.
     """
     try:
         if is_database(path):
-            return open_database(con, path, key)
+            return open_database(engine, path, key, wanted)
         files = files_of(path, key)
-        table = scan(con, files, csv)
-        if kind_of(files[0]) == "csv":
-            check_split(table, key, path)
-        table.count().execute()
+        kind = kind_of(files[0])
+        assert kind is not None
+        table = engine.scan(files, kind, csv)
+        if kind == "csv":
+            check_split(table.drop(s.ROW), key, path)
+        table.limit(1).count().execute()
     except UserError:
         raise
     except Exception as error:  # the engines raise many types for a damaged file; each means the same to the user
@@ -96,34 +104,27 @@ def kind_of(file: Path) -> str | None:
     return KINDS.get(ending)
 
 
-def scan(con: Backend, files: list[Path], csv: CsvConfig) -> ir.Table:
-    names = [str(file) for file in files]
-    kind = kind_of(files[0])
-    if kind == "parquet":
-        return con.read_parquet(names, union_by_name=True)
-    if kind == "json":
-        return con.read_json(names, union_by_name=True)
-    options = {} if csv.separator is None else {"sep": csv.separator}
-    return con.read_csv(names, all_varchar=True, header=True, encoding=csv.encoding, union_by_name=True, **options)
-
-
-def open_database(con: Backend, path: str, key: str) -> ir.Table:
-    """A table of a database, named behind `::`; what another engine holds is copied into ours in batches."""
+def open_database(engine: Engine, path: str, key: str, wanted: Collection[str] | None) -> ir.Table:
+    """A table of a database, named behind `::`; where the engine cannot read it in place, it is copied in batches."""
     url, _, name = path.partition("::")
     if not name:
         raise UserError(f"{key}: {path} names no table: write {path}::<table>")
     if url.startswith("duckdb://"):
         file = Path(url.removeprefix("duckdb://").removeprefix("/"))
-        if not file.exists():  # the engine would make an empty one
+        if not file.exists():  # it would be made, empty
             raise UserError(f"{key}: {file} does not exist")
-        alias = f"log_{file.stem}"
-        if alias not in con.list_catalogs():
-            con.attach(file, name=alias, read_only=True)
-        return con.table(name, database=(alias, "main"))
-    copy = ibis.util.gen_name("copied")
-    con.con.register(f"{copy}_batches", ibis.connect(url).table(name).to_pyarrow_batches())
-    con.raw_sql(f"create temp table {copy} as select * from {copy}_batches")
-    return con.table(copy)
+        attached = engine.attach(file, name)
+        if attached is not None:
+            return attached
+    remote = ibis.connect(url)
+    table = remote.table(name)
+    read = [c for c in table.columns if wanted is None or c in wanted] or table.columns
+    copy = engine.folder / f"{ibis.util.gen_name('copied')}.parquet"
+    with remote.to_pyarrow_batches(table.select(*read)) as batches, pq.ParquetWriter(copy, batches.schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    remote.disconnect()
+    return engine.scan([copy], "parquet", PLAIN)
 
 
 def check_split(table: ir.Table, key: str, path: str) -> None:
@@ -136,7 +137,8 @@ def check_split(table: ir.Table, key: str, path: str) -> None:
         )
 
 
-def present_columns(table: ir.Table) -> set[str]:
-    """Names of the columns that hold at least one value (an all-null column counts as absent)."""
-    counts = table.aggregate([table[c].count().name(c) for c in table.columns]).execute().iloc[0]
-    return {c for c in table.columns if counts[c] > 0}
+def count_values(table: ir.Table) -> tuple[int, set[str]]:
+    """How many rows a table has, and which columns hold at least one value (an all-null column counts as absent)."""
+    counts = table.aggregate([table.count().name(ROWS), *(table[c].count().name(c) for c in table.columns)])
+    found = counts.execute().iloc[0]
+    return int(found[ROWS]), {c for c in table.columns if found[c] > 0}

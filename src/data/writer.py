@@ -1,23 +1,27 @@
 """Stream query results into memory-mappable arrays, and hash what a folder says."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import ibis.expr.types as ir
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from ibis.backends.duckdb import Backend
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
+
+from shopkeeper.data.engines import Engine
 
 CHUNK = 1_000_000
 
 
-def write_columns(con: Backend, table: ir.Table, folder: Path, *, count: int) -> None:
+def write_columns(engine: Engine, table: ir.Table, folder: Path, *, count: int) -> None:
     """Write each column of an ordered query as `<folder>/<column>.npy`, a batch at a time.
 
-    Floats keep NaN for null; integer columns must hold no null.
+    Floats are rounded to six digits, here and not by an engine, so that all engines agree, and keep NaN for null;
+    integer columns must hold no null.
     """
     folder.mkdir(exist_ok=True)
     kinds = {name: np.dtype(kind.to_pandas()) for name, kind in table.schema().items()}
@@ -28,9 +32,10 @@ def write_columns(con: Backend, table: ir.Table, folder: Path, *, count: int) ->
     arrays = {n: open_memmap(folder / f"{n}.npy", mode="w+", dtype=k, shape=(count,)) for n, k in kinds.items()}
     done = 0
     with tqdm(total=count, desc=folder.name, unit="row", unit_scale=True, leave=False) as progress:
-        for batch in con.to_pyarrow_batches(table, chunk_size=CHUNK):
+        for batch in engine.batches(table, CHUNK):
             for name, array in arrays.items():
-                array[done : done + batch.num_rows] = batch.column(name).to_numpy(zero_copy_only=False)
+                values = batch.column(name).to_numpy(zero_copy_only=False)
+                array[done : done + batch.num_rows] = rounded(values) if array.dtype.kind == "f" else values
             done += batch.num_rows
             progress.update(batch.num_rows)
     assert done == count, f"{folder}: expected {count} rows, wrote {done}"
@@ -48,8 +53,44 @@ def write_offsets(sorted_numbers: Path, target: Path, *, count: int) -> None:
     np.save(target, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
 
 
+def rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Six digits after the point; values too large to have any, and -0.0, as one writes them."""
+    return np.where(np.abs(values) < 1e9, np.round(values, 6), values) + 0.0
+
+
+def write_table(engine: Engine, table: ir.Table, file: Path) -> None:
+    """Write an ordered query as one Parquet file, a batch at a time."""
+    schema = table.schema().to_pyarrow()
+    with pq.ParquetWriter(file, schema) as writer:
+        for batch in engine.batches(table, CHUNK):
+            writer.write_batch(batch.cast(schema))
+
+
+def count_repeats(folder: Path) -> int:
+    """Rows of a prepared dataset that say the same as another one before them, in every array.
+
+    Rows are sorted by visitor and time: only rows of the same visitor and time need to be compared.
+    """
+    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / "rows").glob("*.npy"))}
+    visitor, time = arrays["visitor"], arrays["time"]
+    repeats, begin = 0, 0
+    while begin < len(time):
+        end = min(begin + CHUNK, len(time))
+        while end < len(time) and time[end] == time[end - 1] and visitor[end] == visitor[end - 1]:
+            end += 1  # a chunk ends where a moment of a visitor does
+        same = (np.diff(time[begin:end]) == 0) & (np.diff(visitor[begin:end]) == 0)
+        tied = begin + np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
+        values = np.rec.fromarrays([np.nan_to_num(np.asarray(array[tied]), nan=-1e18) for array in arrays.values()])
+        repeats += len(tied) - len(np.unique(values)) if len(tied) else 0
+        begin = end
+    return repeats
+
+
 def content_hash(folder: Path) -> str:
-    """SHA-256 over the logical values: every array's bytes and every side table's cells, in canonical order."""
+    """SHA-256 over the logical values: every array's and every side table's, in canonical order.
+
+    The bytes of the files may differ between engines and versions of libraries; what they say does not.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*/*.npy")):
         array = np.load(path, mmap_mode="r")
@@ -57,6 +98,25 @@ def content_hash(folder: Path) -> str:
         for start in range(0, len(array), CHUNK):
             digest.update(np.ascontiguousarray(array[start : start + CHUNK]).tobytes())
     for path in sorted(folder.glob("*.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches():
-            digest.update(json.dumps(batch.to_pydict(), sort_keys=True, default=str).encode())
+        table = pq.read_table(path)
+        for name in sorted(table.column_names):
+            digest.update(f"{path.name}:{name}:{len(table)}".encode())
+            for part in column_bytes(table.column(name)):
+                digest.update(part)
     return digest.hexdigest()
+
+
+def column_bytes(column: pa.ChunkedArray) -> list[bytes]:
+    """The values of a column of a side table: which are null, and the others as text or as 64-bit numbers."""
+    whole = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    nulls = np.packbits(whole.is_null().to_numpy(zero_copy_only=False)).tobytes()
+    if pa.types.is_string(whole.type) or pa.types.is_large_string(whole.type):
+        text = pc.fill_null(whole, "").cast(pa.large_string())
+        lengths = pc.binary_length(text).to_numpy(zero_copy_only=False).astype(np.int64).tobytes()
+        offsets = np.frombuffer(text.buffers()[1], np.int64)[text.offset : text.offset + len(text) + 1]
+        data = text.buffers()[2]
+        return [nulls, lengths, data.to_pybytes()[offsets[0] : offsets[-1]] if data is not None and len(text) else b""]
+    kind = np.float64 if pa.types.is_floating(whole.type) else np.int64
+    values = pc.fill_null(whole.cast(pa.float64() if kind is np.float64 else pa.int64()), 0)
+    numbers = values.to_numpy(zero_copy_only=False)
+    return [nulls, (rounded(numbers) if kind is np.float64 else numbers).tobytes()]

@@ -1,5 +1,6 @@
 """shopkeeper predict: a bundle and a file of histories -> items.parquet, in bounded memory."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ from tqdm import tqdm
 
 from shopkeeper.config import PredictConfig, UserError
 from shopkeeper.data import schema as s
-from shopkeeper.data.columns import Times, as_id, as_text, as_timestamp
+from shopkeeper.data.columns import Times, Typed, as_id, as_text, as_timestamp, refuse_bad_values
+from shopkeeper.data.engines import DuckDB
 from shopkeeper.data.sessions import microseconds
-from shopkeeper.data.tables import open_table, present_columns, reading
+from shopkeeper.data.tables import count_values, open_table, reading
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -50,11 +52,12 @@ def run(config: PredictConfig) -> None:
 
 def predict(predictor: "Predictor", config: PredictConfig, file: Path) -> tuple[int, int]:
     """Answer every history into `file`, which appears whole or not at all; return how many and of how many rows."""
-    con = ibis.duckdb.connect()
-    rows = read_rows(open_table(con, config.histories, "histories"), config.histories, predictor.manifest.context)
-    total, histories = int(rows.count().execute()), 0
-    partial = file.with_name(f"{file.name}.partial")
+    partial, work = (file.with_name(f"{file.name}.{kind}") for kind in ("partial", "work"))
+    engine = DuckDB(work)
     try:
+        raw = open_table(engine, config.histories, "histories")
+        rows = read_rows(raw, config.histories, predictor.manifest.context)
+        total, histories = int(rows.count().execute()), 0
         with pq.ParquetWriter(partial, ITEMS) as writer, tqdm(total=total, unit="row", desc="predict") as progress:
             for table in whole_histories(rows, config.rows_per_batch):
                 names, offsets = history_offsets(table)
@@ -64,6 +67,8 @@ def predict(predictor: "Predictor", config: PredictConfig, file: Path) -> tuple[
                 progress.update(table.num_rows)
         partial.rename(file)
     finally:
+        engine.close()
+        shutil.rmtree(work, ignore_errors=True)
         partial.unlink(missing_ok=True)
     return histories, total
 
@@ -89,23 +94,21 @@ def read_rows(raw: "ir.Table", path: str, context: list[str]) -> "ir.Table":
     for column in (HISTORY, s.EVENT):
         if column not in raw.columns:
             raise UserError(f"histories: {path} has no column {column!r}")
-    names = {HISTORY: as_id(raw[HISTORY], path), s.EVENT: raw[s.EVENT].cast("string").nullif("")}
-    for column, values in names.items():
-        empty = int(values.isnull().sum().execute() or 0)
+    typed = {HISTORY: as_id(raw[HISTORY], path), s.EVENT: Typed(raw[s.EVENT].cast("string").nullif(""))}
+    for column in (HISTORY, s.EVENT):
+        empty = int(typed[column].value.isnull().sum().execute() or 0)
         if empty:
             raise UserError(f"histories: {path}: {empty} rows have no {column!r}")
-    present = present_columns(raw)
+    _, present = count_values(raw)
     null = ibis.null("string")
-    time = as_timestamp(raw[s.TIMESTAMP], path, Times()) if s.TIMESTAMP in present else None
-    columns = {
-        **names,
-        s.ROW: ibis.row_number().cast("int64"),
-        "time": ibis.null("int64") if time is None else microseconds(time),
-        s.ITEM: as_id(raw[s.ITEM], path) if s.ITEM in present else null,
-        s.SESSION: as_id(raw[s.SESSION], path) if s.SESSION in present else null,
-        **{c: as_text(raw[c]) if c in present else null for c in context},
-    }
-    return raw.select(**columns).order_by([HISTORY, s.ROW])
+    typed |= {c: as_id(raw[c], path) if c in present else Typed(null) for c in (s.ITEM, s.SESSION)}
+    if s.TIMESTAMP in present:
+        typed[s.TIMESTAMP] = as_timestamp(raw[s.TIMESTAMP], path, Times())
+    refuse_bad_values(raw, typed, path)
+    columns = {name: value for name, (value, _bad, _wanted) in typed.items() if name != s.TIMESTAMP}
+    columns |= {c: as_text(raw[c]) if c in present else null for c in context}
+    columns["time"] = microseconds(typed[s.TIMESTAMP].value) if s.TIMESTAMP in typed else ibis.null("int64")
+    return raw.select(**columns, **{s.ROW: raw[s.ROW]}).order_by([HISTORY, s.ROW])
 
 
 def whole_histories(rows: "ir.Table", size: int) -> Iterator[pa.Table]:

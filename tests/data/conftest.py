@@ -9,18 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import ibis
 import pandas as pd
 import pytest
-from ibis.backends.duckdb import Backend
 from omegaconf import DictConfig, OmegaConf
 
 from shopkeeper.config import parse
+from shopkeeper.data.engines import DuckDB
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
-from shopkeeper.data.settings import DataConfig, PrepareConfig, SplitConfig
+from shopkeeper.data.settings import DataConfig, PrepareConfig, SparkConfig, SplitConfig
 
 EVENTS_YAML = Path(__file__).parents[2] / "configs" / "data" / "events.yaml"
+PREPARE_YAML = EVENTS_YAML.parents[1] / "prepare.yaml"
 COLUMNS = ("timestamp", "user_id", "session_id", "event", "item_id", "order_id")
 
 # Cuts at the 11th and the 21st, 00:00, because the last event is on the 31st at 00:00.
@@ -102,6 +102,19 @@ def make_config(**changes: Any) -> DataConfig:
     )
 
 
+def make_settings(data: DataConfig, output: Path, **changes: Any) -> PrepareConfig:
+    """The configuration of the command, with this data and on one thread."""
+    cfg = cast(DictConfig, OmegaConf.load(PREPARE_YAML))
+    plain = {key: cfg[key] for key in ("engine", "spark", "memory_limit")}
+    spark = parse(SparkConfig, plain.pop("spark"))
+    return PrepareConfig(**{"data": data, "output": str(output), "threads": 1, "spark": spark, **plain, **changes})
+
+
+@pytest.fixture(scope="session")
+def prepare_settings() -> Callable[..., PrepareConfig]:
+    return make_settings
+
+
 @pytest.fixture(scope="session")
 def log() -> Callable[[str], pd.DataFrame]:
     return parse_log
@@ -113,10 +126,10 @@ def data_config() -> Callable[..., DataConfig]:
 
 
 @pytest.fixture(scope="session")
-def con() -> Iterator[Backend]:
-    backend = ibis.duckdb.connect(threads=1)
-    yield backend
-    backend.disconnect()
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDB]:
+    duckdb = DuckDB(tmp_path_factory.mktemp("engine"), threads=1)
+    yield duckdb
+    duckdb.close()
 
 
 @pytest.fixture(scope="session")
@@ -132,9 +145,7 @@ def prepare_log(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Prepa
                 tables[name] = folder / f"{name}.parquet"
                 table.to_parquet(tables[name], index=False)
         paths = {name: str(table) if table is not None else None for name, table in tables.items()}
-        config = make_config(**paths, **changes)
-        settings = PrepareConfig(data=config, output=str(folder / "prepared"), memory_limit="1GB", threads=1)
-        return prepare(settings, say=lambda text: None)
+        return prepare(make_settings(make_config(**paths, **changes), folder / "prepared"), say=lambda text: None)
 
     return run
 

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from ibis.backends.duckdb import Backend
 
 from shopkeeper.config import UserError
 from shopkeeper.data import complete_journey
 from shopkeeper.data import schema as s
 from shopkeeper.data.complete_journey import SEGMENTS, data_folder, read_complete_journey
+from shopkeeper.data.engines import DuckDB
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.settings import DataConfig, PrepareConfig
 from shopkeeper.data.sources import Source
@@ -50,7 +50,7 @@ PRODUCTS = [
 
 @pytest.fixture
 def source(
-    con: Backend, data_config: Callable[..., DataConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: DuckDB, data_config: Callable[..., DataConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Source:
     transactions = pd.DataFrame(LINES, columns=list(TRANSACTIONS))
     transactions["transaction_timestamp"] = pd.date_range("2017-01-02 10:00", periods=len(LINES), freq="min", unit="ns")
@@ -60,7 +60,7 @@ def source(
     pd.DataFrame(PRODUCTS, columns=names).to_parquet(tmp_path / "products.parquet")
     demographics.to_parquet(tmp_path / "demographics.parquet")
     monkeypatch.setattr(complete_journey, "data_folder", lambda: tmp_path)
-    return read_complete_journey(con, data_config(source="complete_journey"))
+    return read_complete_journey(engine, data_config(source="complete_journey"))
 
 
 def rows(table: Any, by: str) -> list[dict[str, Any]]:
@@ -127,11 +127,13 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_the_account_of_the_real_log_closes(data_config: Callable[..., DataConfig], tmp_path: Path) -> None:
+def test_the_account_of_the_real_log_closes(
+    data_config: Callable[..., DataConfig], prepare_settings: Callable[..., PrepareConfig], tmp_path: Path
+) -> None:
     data = data_config(
         source="complete_journey", split={"val_days": 56.0, "test_days": 56.0, "holdout_share": 0.2}, context=["store"]
     )
-    settings = PrepareConfig(data=data, output=str(tmp_path / "out"), memory_limit="2GB", threads=2)
+    settings = prepare_settings(data, tmp_path / "out", threads=2)
 
     prepared = prepare(settings, say=lambda text: None)
 

@@ -263,10 +263,14 @@ def test_one_other_value_is_another_dataset(prepare_log: PrepareLog, log: ParseL
 
 
 @pytest.fixture
-def settings(data_config: Callable[..., DataConfig], log: ParseLog, tmp_path: Path) -> PrepareConfig:
+def settings(
+    data_config: Callable[..., DataConfig],
+    prepare_settings: Callable[..., PrepareConfig],
+    log: ParseLog,
+    tmp_path: Path,
+) -> PrepareConfig:
     log(GOOD).to_parquet(tmp_path / "log.parquet", index=False)
-    data = data_config(events=str(tmp_path / "log.parquet"))
-    return PrepareConfig(data=data, output=str(tmp_path / "out"), memory_limit="1GB", threads=1)
+    return prepare_settings(data_config(events=str(tmp_path / "log.parquet")), tmp_path / "out")
 
 
 def test_the_same_log_and_config_are_not_prepared_twice(settings: PrepareConfig) -> None:

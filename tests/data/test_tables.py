@@ -4,17 +4,17 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pytest
-from ibis.backends.duckdb import Backend
 
 from shopkeeper.config import UserError
+from shopkeeper.data.engines import DuckDB
 from shopkeeper.data.settings import CsvConfig
 from shopkeeper.data.tables import open_table, reason
 
 ROWS = pd.DataFrame({"id": ["007", "8"], "n": [1, 2]})
 
 
-def ids(con: Backend, path: Path | str, csv: CsvConfig | None = None) -> list[str]:
-    table = open_table(con, str(path), "data.events", csv) if csv else open_table(con, str(path), "data.events")
+def ids(engine: DuckDB, path: Path | str, csv: CsvConfig | None = None) -> list[str]:
+    table = open_table(engine, str(path), "data.events", csv) if csv else open_table(engine, str(path), "data.events")
     return sorted(table.execute()["id"])
 
 
@@ -27,13 +27,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
-def test_a_folder_and_a_glob_are_one_table(con: Backend, folder: Path) -> None:
-    assert ids(con, folder) == ids(con, folder / "**" / "*.parquet") == ["007", "10", "8", "9"]
-    assert ids(con, folder / "*.parquet") == ["007", "8"]
-    assert open_table(con, str(folder), "data.events").more.count().execute() == 2
+def test_a_folder_and_a_glob_are_one_table(engine: DuckDB, folder: Path) -> None:
+    assert ids(engine, folder) == ids(engine, folder / "**" / "*.parquet") == ["007", "10", "8", "9"]
+    assert ids(engine, folder / "*.parquet") == ["007", "8"]
+    assert open_table(engine, str(folder), "data.events").more.count().execute() == 2
 
 
-def test_every_kind_of_file_keeps_ids_as_they_are(con: Backend, tmp_path: Path) -> None:
+def test_every_kind_of_file_keeps_ids_as_they_are(engine: DuckDB, tmp_path: Path) -> None:
     ROWS.to_csv(tmp_path / "a.csv", index=False)
     ROWS.to_csv(tmp_path / "b.csv.gz", index=False)
     ROWS.to_csv(tmp_path / "c.tsv", index=False, sep="\t")
@@ -41,16 +41,16 @@ def test_every_kind_of_file_keeps_ids_as_they_are(con: Backend, tmp_path: Path) 
     ROWS.to_json(tmp_path / "e.ndjson.gz", orient="records", lines=True)
 
     for file in sorted(tmp_path.iterdir()):
-        assert ids(con, file) == ["007", "8"], file
+        assert ids(engine, file) == ["007", "8"], file
 
 
-def test_a_file_is_read_as_it_is_said_to_be_written(con: Backend, tmp_path: Path) -> None:
+def test_a_file_is_read_as_it_is_said_to_be_written(engine: DuckDB, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id|n\nÄpfel, rot|1\n", encoding="latin-1")
 
-    assert ids(con, tmp_path / "a.csv", CsvConfig(separator="|", decimal=".", encoding="latin-1")) == ["Äpfel, rot"]
+    assert ids(engine, tmp_path / "a.csv", CsvConfig(separator="|", decimal=".", encoding="latin-1")) == ["Äpfel, rot"]
 
 
-def test_tables_of_databases(con: Backend, tmp_path: Path) -> None:
+def test_tables_of_databases(engine: DuckDB, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "shop.sqlite") as lite:
         ROWS.to_sql("log", lite, index=False)
     lite.close()
@@ -58,26 +58,26 @@ def test_tables_of_databases(con: Backend, tmp_path: Path) -> None:
         duck.execute("create table log as select '007' as id union all select '8'")
 
     for url in (f"sqlite:///{tmp_path}/shop.sqlite::log", f"duckdb:///{tmp_path}/shop.duckdb::log"):
-        assert ids(con, url) == ["007", "8"]
-        assert ids(con, url) == ["007", "8"]  # and once more: items may lie in the same database
+        assert ids(engine, url) == ["007", "8"]
+        assert ids(engine, url) == ["007", "8"]  # and once more: items may lie in the same database
         with pytest.raises(UserError, match=r"data\.events: .*::bills cannot be read"):
-            ids(con, url.replace("::log", "::bills"))
+            ids(engine, url.replace("::log", "::bills"))
         with pytest.raises(UserError, match=r"names no table: write .*::<table>"):
-            ids(con, url.removesuffix("::log"))
+            ids(engine, url.removesuffix("::log"))
     with pytest.raises(UserError, match=r"gone\.duckdb does not exist"):
-        ids(con, f"duckdb:///{tmp_path}/gone.duckdb::log")
+        ids(engine, f"duckdb:///{tmp_path}/gone.duckdb::log")
     assert not (tmp_path / "gone.duckdb").exists()
 
 
-def test_what_is_not_there_or_unclear_is_named(con: Backend, folder: Path) -> None:
+def test_what_is_not_there_or_unclear_is_named(engine: DuckDB, folder: Path) -> None:
     (folder.parent / "empty").mkdir()
     with pytest.raises(UserError, match=r"data\.events: .*empty holds no table"):
-        ids(con, folder.parent / "empty")
+        ids(engine, folder.parent / "empty")
     with pytest.raises(UserError, match=r"data\.events: .*\*\.csv does not exist"):
-        ids(con, folder / "*.csv")
+        ids(engine, folder / "*.csv")
     ROWS.to_csv(folder / "c.csv", index=False)
     with pytest.raises(UserError, match=r"holds files of several kinds \(csv, parquet\); name one"):
-        ids(con, folder)
+        ids(engine, folder)
 
 
 def test_a_reason_is_the_engine_s_first_paragraph_without_the_row_it_quotes() -> None:

@@ -5,39 +5,39 @@ import numpy as np
 import pandas as pd
 import pytest
 from ibis import _
-from ibis.backends.duckdb import Backend
 
 from shopkeeper.data import writer
+from shopkeeper.data.engines import DuckDB
 from shopkeeper.data.writer import content_hash, write_columns, write_offsets
 
 
 @pytest.mark.parametrize("chunk", [2, 1000])
 def test_columns_are_arrays_of_their_own_type(
-    con: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+    engine: DuckDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     monkeypatch.setattr(writer, "CHUNK", chunk)
     table = ibis.memtable(pd.DataFrame({"number": [3, 1, 2], "price": [0.5, None, 1.5]}))
     ordered = table.order_by("number").select(number=_.number.cast("int16"), price=_.price)
 
-    write_columns(con, ordered, tmp_path / "rows", count=3)
+    write_columns(engine, ordered, tmp_path / "rows", count=3)
 
     number, price = (np.load(tmp_path / "rows" / f"{name}.npy") for name in ("number", "price"))
     assert (number.dtype, number.tolist()) == (np.int16, [1, 2, 3])
     np.testing.assert_array_equal(price, [np.nan, 1.5, 0.5])
 
 
-def test_no_rows_make_empty_arrays(con: Backend, tmp_path: Path) -> None:
+def test_no_rows_make_empty_arrays(engine: DuckDB, tmp_path: Path) -> None:
     table = ibis.memtable(pd.DataFrame({"number": [1]})).filter(_.number > 1)
 
-    write_columns(con, table, tmp_path / "rows", count=0)
+    write_columns(engine, table, tmp_path / "rows", count=0)
 
     found = np.load(tmp_path / "rows" / "number.npy")
     assert (found.dtype, found.shape) == (np.int64, (0,))
 
 
-def test_a_count_that_does_not_hold_is_an_error(con: Backend, tmp_path: Path) -> None:
+def test_a_count_that_does_not_hold_is_an_error(engine: DuckDB, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="expected 3 rows, wrote 2"):
-        write_columns(con, ibis.memtable(pd.DataFrame({"number": [1, 2]})), tmp_path / "rows", count=3)
+        write_columns(engine, ibis.memtable(pd.DataFrame({"number": [1, 2]})), tmp_path / "rows", count=3)
 
 
 @pytest.mark.parametrize("chunk", [2, 1000])
