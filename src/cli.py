@@ -66,7 +66,7 @@ def execute(command: str, arguments: list[str]) -> None:
 
     import hydra
 
-    from shopkeeper.config import parse
+    from shopkeeper.config import parse, with_free_keys
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us instead of being printed with a trace
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait starve a shared machine
@@ -79,6 +79,7 @@ def execute(command: str, arguments: list[str]) -> None:
     # flags last: argparse takes overrides in one piece only, and --info would take the next one for its value
     overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in arguments if a not in overrides]
+    overrides = with_free_keys(overrides)
     sys.argv = [f"shopkeeper {command}", *(QUIET if wants_run(flags) else []), *overrides, *flags]
     with one_line_errors():
         hydra.main(version_base="1.3", config_path="pkg://shopkeeper.configs", config_name=command)(task)()

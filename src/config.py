@@ -1,5 +1,7 @@
 """Typed schemas of every stage's configuration: YAML holds the values, these classes check them strictly."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -30,6 +32,19 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
         raise UserError(f"config: {first_line}" + (f" (key: {key})" if key else "")) from error
 
 
+FREE_KEYS = (
+    *(f"data.{name}" for name in ("columns", "constants", "event_names", "item_columns", "user_columns")),
+    *(f"data.{name}" for name in ("identity_columns", "feeds", "extras", "relabel")),
+    "spark.settings",
+)
+"""Mappings whose keys are the user's own."""
+
+
+def with_free_keys(overrides: Sequence[str]) -> list[str]:
+    """The overrides such that Hydra takes any key in a mapping that is the user's own, without being told by a +."""
+    return [f"++{o}" if re.match(rf"({'|'.join(map(re.escape, FREE_KEYS))})[.=]", o) else o for o in overrides]
+
+
 def configure(command: str, schema: type[T], *overrides: str) -> T:
     """The configuration that `shopkeeper <command> <overrides>` would run with, for notebooks and the demo.
 
@@ -45,7 +60,7 @@ def configure(command: str, schema: type[T], *overrides: str) -> T:
     inside = GlobalHydra.instance().is_initialized()  # of a running command
     with nullcontext() if inside else initialize_config_module("shopkeeper.configs", version_base="1.3"):
         try:
-            return parse(schema, compose(config_name=command, overrides=list(overrides)))
+            return parse(schema, compose(config_name=command, overrides=with_free_keys(overrides)))
         except HydraException as error:
             raise UserError(f"config: {' '.join(str(error).split())}") from error
 

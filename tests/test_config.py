@@ -106,3 +106,11 @@ def test_a_value_out_of_range_is_refused_with_its_key(key: str, value: object) -
 def test_what_hydra_refuses_is_one_line(override: str) -> None:
     with pytest.raises(UserError, match=r"^config: [^\n]+$"):
         configure("prepare", PrepareConfig, "output=o", override)
+
+
+def test_keys_of_a_mapping_are_the_user_s_own() -> None:
+    overrides = ["output=o", "data=events", "data.columns={timestamp: Zeit}", "data.constants.channel=web"]
+
+    data = configure("prepare", PrepareConfig, *overrides).data
+
+    assert (data.columns, data.constants) == ({"timestamp": "Zeit"}, {"channel": "web"})

@@ -35,7 +35,7 @@ def write_dataset(engine: Engine, folder: Path, data: Numbered) -> dict[str, int
     num_rows = write_rows(engine, folder, data, codes)
     write_offsets(folder / "rows" / "visitor.npy", folder / "visitors" / "row_offsets.npy", count=num_visitors)
     num_sessions = write_sessions(engine, folder, data, codes)
-    held_out = data.visitors.order_by("visitor").select(HELD_OUT)
+    held_out = data.visitors.order_by("visitor").select(**{HELD_OUT: _[HELD_OUT].cast("int8")})
     write_columns(engine, held_out, folder / "visitors", count=num_visitors)
     write_table(engine, named_visitors(data), folder / "visitors.parquet")
     columns = ["item", s.ITEM, s.TITLE, s.CATEGORY, s.BRAND, s.PRICE, "train_events", "listed"]

@@ -3,9 +3,11 @@
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import ibis
 import ibis.expr.types as ir
@@ -99,6 +101,8 @@ def start_session(config: SparkConfig, folder: Path) -> Any:
     except ImportError as error:
         raise UserError('engine=spark needs pyspark: pip install "shopkeeper[spark]"') from error
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # pyspark 4.3 says so of pandas 3 at every turn; nothing here passes through the parts it means
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas", category=FutureWarning)
     builder = SparkSession.builder.master(config.master).appName("shopkeeper prepare")
     settings = {
         **SETTINGS,
@@ -131,9 +135,9 @@ def with_rows(frame: Any, names: list[str]) -> Any:
         f.col("_metadata.file_block_start").alias(piece),
         f.monotonically_increasing_id().alias(within),
     )
-    place = {Path(name).as_uri(): number for number, name in enumerate(names)}
+    place = {name: number for number, name in enumerate(names)}
     counts = marked.groupBy(file, piece).count().collect()
-    counts.sort(key=lambda row: (place[row[file]], row[piece]))
+    counts.sort(key=lambda row: (place[unquote(urlparse(row[file]).path)], row[piece]))
     starts, total = [], 0
     for row in counts:
         starts.append((row[file], row[piece], total))

@@ -57,7 +57,7 @@ def test_a_number_without_a_unit_is_no_time(read: Callable[..., list[Any]]) -> N
 
 
 def test_text_that_is_no_number_is_named(read: Callable[..., list[Any]]) -> None:
-    with pytest.raises(UserError, match="1 values are not a number of ms since 1970, .* example 'noon'"):
+    with pytest.raises(UserError, match=r"1 values are not a number of ms since 1970, .* example 'noon'"):
         read(["noon"], Times(unit="ms"), "string")
 
 
