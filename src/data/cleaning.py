@@ -4,22 +4,21 @@ from datetime import UTC, datetime
 
 import ibis
 import ibis.expr.types as ir
+import numpy as np
+import numpy.typing as npt
 from ibis import _
 
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
-from shopkeeper.data.engines import Engine
-from shopkeeper.data.sessions import SESSION_KEY, VISITOR_KEY, microseconds
-from shopkeeper.data.settings import BotConfig, DataConfig
+from shopkeeper.data.settings import DataConfig
 from shopkeeper.data.sources import BAD, Source
+from shopkeeper.data.split import as_datetime
 
 NO_CONSENT = "no consent"
 
 
-def clean(engine: Engine, source: Source, config: DataConfig) -> tuple[ir.Table, dict[str, int]]:
+def clean(source: Source, config: DataConfig) -> tuple[ir.Table, dict[str, int]]:
     """Keep rows that have a time, an event and a visitor, and that may be used; count the others by reason.
-
-    With `drop_duplicates`, rows that say the same as an earlier one in every column are dropped too.
 
     Raises:
         UserError: for a bad value where these are errors, and when nothing is left.
@@ -36,21 +35,13 @@ def clean(engine: Engine, source: Source, config: DataConfig) -> tuple[ir.Table,
         )
     )
     marked = with_consent(marked, source, config).drop(*(c for c in (BAD,) if bad))
-    if config.drop_duplicates:
-        said = [column for column in marked.columns if column not in (s.ROW, "reason")]
-        again = ibis.row_number().over(ibis.window(group_by=said, order_by=s.ROW)) > 0
-        repeats = _.again & _.reason.isnull()
-        marked = marked.mutate(again=again)
-        marked = marked.mutate(reason=ibis.ifelse(repeats, "exact duplicate of an earlier row", _.reason)).drop("again")
-    marked = engine.store("marked", marked)
     found = marked.filter(_.reason.notnull()).group_by("reason").agg(n=_.count()).order_by("reason").execute()
     dropped = dict(zip(found["reason"], found["n"].astype(int), strict=True))
     if config.bad_values == "error":
         refuse_bad_values(source, dropped)
-    kept = marked.filter(_.reason.isnull()).drop("reason")
     dropped = source.dropped | {reason: int(n) for reason, n in dropped.items()}
-    require_events(kept, source, dropped)
-    return kept, dropped
+    require_rows(source.rows - sum(dropped.values()), source, dropped)
+    return marked.filter(_.reason.isnull()).drop("reason"), dropped
 
 
 def with_consent(events: ir.Table, source: Source, config: DataConfig) -> ir.Table:
@@ -83,47 +74,28 @@ def refuse_bad_values(source: Source, found: dict[str, int]) -> None:
             )
 
 
-def require_events(kept: ir.Table, source: Source, dropped: dict[str, int]) -> None:
-    counts = kept.aggregate(rows=_.count(), events=(_.event != s.SESSION_START).sum()).execute().iloc[0]
-    if not counts["rows"]:
+def require_rows(rows: int, source: Source, dropped: dict[str, int]) -> None:
+    """Raise where nothing is left of a log that could be learned from."""
+    if sum(dropped.values()) == source.rows:
         raise UserError(f"no event is left of {source.rows:,} rows: {dropped or 'the log is empty'}")
-    if not counts["events"]:
+    if not rows:
         raise UserError(f"the log holds {s.SESSION_START} rows alone: there is nothing to learn from")
 
 
-def without_bots(engine: Engine, events: ir.Table, config: BotConfig) -> tuple[ir.Table, dict[str, int]]:
-    """Drop whole sessions with more events than a person makes, in any 60 seconds or in all; count their rows."""
-    rules = {}
-    if config.events_per_session is not None:
-        whole = ibis.window(group_by=[VISITOR_KEY, SESSION_KEY])
-        rules[f"session of more than {config.events_per_session} events"] = (
-            _.count().over(whole) > config.events_per_session
-        )
-    if config.events_per_minute is not None:
-        timeline = ibis.window(group_by=[VISITOR_KEY, SESSION_KEY], order_by=[s.TIMESTAMP, s.ROW])
-        time = microseconds(_[s.TIMESTAMP])
-        since = time - time.lag(config.events_per_minute).over(timeline)  # as many events earlier in the session
-        rules[f"session of more than {config.events_per_minute} events in a minute"] = (since < 60_000_000).fill_null(
-            False
-        )
-    dropped: dict[str, int] = {}
-    for number, (reason, rule) in enumerate(rules.items()):
-        made = events.mutate(again=rule).filter(_.again).select(VISITOR_KEY, SESSION_KEY).distinct()
-        kept = engine.store(f"people_{number}", events.anti_join(made, [VISITOR_KEY, SESSION_KEY]))
-        dropped[reason] = int(events.count().execute()) - int(kept.count().execute())
-        events = kept
-    return events, {reason: count for reason, count in dropped.items() if count}
-
-
-def odd_times(events: ir.Table) -> list[str]:
+def odd_times(time: npt.NDArray[np.int64]) -> list[str]:
     """What a wrong clock or unit leaves in a log: events that have not happened yet, or before there were shops."""
-    now, shops = datetime.now(UTC).replace(tzinfo=None), datetime(1990, 1, 1)
-    time = events[s.TIMESTAMP]
-    found = events.aggregate(late=(time > now).sum(), last=time.max(), early=(time < shops).sum(), first=time.min())
-    late, last, early, first = found.execute().iloc[0]
+    found = []
     remedy = "check their clock or unit, as the cuts between train, val and test go by time"
-    return [
-        f"{int(count):,} events lie {where} {most:%Y-%m-%d %H:%M}: {remedy}"
-        for count, where, most in ((late, "in the future, until", last), (early, "before 1990, from", first))
-        if count
-    ]
+    late = time[time > as_microseconds(datetime.now(UTC))]
+    early = time[time < as_microseconds(datetime(1990, 1, 1, tzinfo=UTC))]
+    if len(late):
+        last = as_datetime(int(late.max()))
+        found.append(f"{len(late):,} events lie in the future, until {last:%Y-%m-%d %H:%M}: {remedy}")
+    if len(early):
+        first = as_datetime(int(early.min()))
+        found.append(f"{len(early):,} events lie before 1990, from {first:%Y-%m-%d %H:%M}: {remedy}")
+    return found
+
+
+def as_microseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000)

@@ -162,3 +162,8 @@ def as_number(column: ir.Column, path: str, decimal: str = ".", *, least: float 
     fits = number.notnull() & ~number.isinf() & (ibis.literal(True) if least is None else number >= least)
     wanted = "a number" if least is None else f"a number of at least {least:g}"
     return Typed(ibis.ifelse(fits, number, ibis.null("float64")), ~absent & ~fits, wanted)
+
+
+def microseconds(time: ir.Value) -> ir.Value:
+    """Microseconds since 1970 (UTC), exact."""
+    return time.delta(ibis.timestamp("1970-01-01"), unit="microsecond").cast("int64")

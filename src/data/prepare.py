@@ -10,30 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
-from ibis import _
 
 from shopkeeper import __version__
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
-from shopkeeper.data.arrays import Numbered, write_dataset
-from shopkeeper.data.cleaning import clean, odd_times, without_bots
+from shopkeeper.data.cleaning import clean, odd_times, require_rows
+from shopkeeper.data.coding import code_events
 from shopkeeper.data.engines import Engine, start_engine
 from shopkeeper.data.identities import PERSON, find_persons, joined, joined_users
 from shopkeeper.data.log import places
-from shopkeeper.data.numbering import join_rows, number_items, number_sessions, number_visitors, vocabulary
+from shopkeeper.data.numbering import kept_visitors, write_codes, write_items, write_visitors
 from shopkeeper.data.phases import write_phases
 from shopkeeper.data.prepared import FORMAT_VERSION, IDENTITIES, MANIFEST, Prepared
 from shopkeeper.data.privacy import secret_of, with_pseudonyms
-from shopkeeper.data.sessions import SESSION_TIME, is_order_only, with_sessions, with_visitors
 from shopkeeper.data.settings import DataConfig, PrepareConfig
+from shopkeeper.data.shelving import Shelved, shelve
 from shopkeeper.data.sources import Source, read_source, relabel_users
-from shopkeeper.data.split import HELD_OUT, as_time, find_cuts, new_share
+from shopkeeper.data.split import as_datetime, find_cuts, new_share, split_of, with_holdout
 from shopkeeper.data.tables import reading
-from shopkeeper.data.writer import content_hash, count_repeats, write_table
+from shopkeeper.data.writer import content_hash, write_table
 
 WORK = "work"
 """Where the engine keeps what it computes on the way, inside the folder that is being made."""
+RAW = "raw"
+"""Where it puts the sorted rows, before visits are cut."""
 
 Say = Callable[[str], None]
 
@@ -115,28 +117,43 @@ def replace_folder(new: Path, place: Path) -> None:
 
 def build(engine: Engine, source: Source, config: DataConfig, folder: Path, say: Say) -> dict[str, Any]:
     """Run the pipeline and write every array; return the manifest."""
-    events, dropped = clean(engine, source, config)
+    if source.is_text:  # it is parsed once
+        source.events = engine.store("log", source.events)
+    events, dropped = clean(source, config)
     events = with_persons(engine, events, source, config, folder)
-    order_only = is_order_only(events)
+    say("sorting events")
+    coded = code_events(engine, events, source.context, source.properties, engine.folder / RAW)
+    order_only = coded.values[s.EVENT] == [s.SESSION_START, s.PURCHASE]
     say("cutting sessions" + (" (order-only log: a trip is one step)" if order_only else ""))
-    events = engine.store("sessioned", with_sessions(with_visitors(events), config, order_only=order_only))
-    events, bots = without_bots(engine, events, config.bots)
-    dropped |= bots
-    cuts = find_cuts(events, config.split)
-    fresh = new_share(events, cuts)
+    shelved = shelve(engine.folder / RAW, folder, config, coded.values[s.EVENT], source.context, order_only=order_only)
+    dropped |= {reason: count for reason, count in shelved.dropped.items() if count}
+    require_rows(shelved.rows, source, dropped)
+    time, session_time = (np.load(folder / kind / "time.npy") for kind in ("rows", "sessions"))
+    cuts = find_cuts(time, session_time, config.split)
+    fresh = new_share(np.load(folder / "sessions" / "visitor.npy"), session_time, cuts)
     holdout = fresh < config.split.holdout_when_new_below
-    visitors = engine.store("visitors", number_visitors(events, config.split, needed=holdout))
-    sessions = engine.store("sessions", number_sessions(events, visitors, source.context))
-    rows = engine.store("rows", join_rows(events, visitors, sessions, cuts, order_only=order_only))
-    items = engine.store("items", number_items(rows, source.items, listed=source.items_are_listed))
-    entries = sessions.mutate(fitted=(_[SESSION_TIME] < as_time(cuts.val_start)) & (_[HELD_OUT] == s.TRAIN))
-    vocab = {s.EVENT: vocabulary(s.EVENT, rows)} | {c: vocabulary(c, rows, entries) for c in source.context}
-    say("writing arrays")
-    data = Numbered(rows, sessions, visitors, items, source.users, source.context, vocab, cuts)
-    counts = write_dataset(engine, folder, data)
-    counts |= {"rows_in": source.rows, "rows_dropped": sum(dropped.values())}
-    check_account(counts)
+    np.save(folder / "sessions" / "split.npy", split_of(session_time, cuts))
+    notes = source.notes + repeated(shelved, config) + odd_times(time)
+    del time, session_time
+    say("numbering items")
+    visitors = engine.store(
+        "visitors", with_holdout(kept_visitors(engine, coded, shelved), config.split, needed=holdout)
+    )
+    held_out = write_visitors(engine, visitors, source.users, folder)
+    items = write_items(engine, coded, source, folder, cuts, held_out)
+    vocab = {c: write_codes(folder, c, values, cuts, held_out) for c, values in coded.values.items()}
     write_phases(folder, config.phases, vocab[s.EVENT][0])
+    counts = {
+        "rows_in": source.rows,
+        "rows_dropped": sum(dropped.values()),
+        "events": shelved.rows,
+        "session_starts": shelved.session_starts,
+        "sessions": shelved.sessions,
+        "visitors": len(held_out),
+        "purchases": shelved.purchases,
+        **items,
+    }
+    check_account(counts)
     return {
         "format_version": FORMAT_VERSION,
         "shopkeeper_version": __version__,
@@ -146,14 +163,14 @@ def build(engine: Engine, source: Source, config: DataConfig, folder: Path, say:
         "receipt_gap_minutes": config.receipt_gap_minutes,
         "horizon_days": config.horizon_days,
         "context": source.context,
-        "cuts": {name: str(moment) for name, moment in vars(cuts).items()},
+        "cuts": {name: str(as_datetime(moment)) for name, moment in vars(cuts).items()},
         "new_share": round(fresh, 6),
         "holdout": holdout and config.split.holdout_share > 0,
         "vocab": {c: {"values": values, "known": known} for c, (values, known) in vocab.items()},
         "segments": segment_columns(source),
         "counts": counts,
         "dropped": dropped,
-        "notes": source.notes + repeats(folder, config) + odd_times(events),
+        "notes": notes,
         "content_hash": content_hash(folder),
     }
 
@@ -175,12 +192,11 @@ def segment_columns(source: Source) -> list[str]:
     return [c for c in source.users.columns if c != s.USER] if source.users is not None else []
 
 
-def repeats(folder: Path, config: DataConfig) -> list[str]:
+def repeated(shelved: Shelved, config: DataConfig) -> list[str]:
     """A note on rows that say the same as another one, where these are kept."""
-    count = 0 if config.drop_duplicates else count_repeats(folder)
-    return (
-        [f"{count:,} rows repeat an earlier one in every column; data.drop_duplicates=true drops them"] if count else []
-    )
+    if not shelved.repeated or config.drop_duplicates:
+        return []
+    return [f"{shelved.repeated:,} rows repeat an earlier one in every column; data.drop_duplicates=true drops them"]
 
 
 def check_account(counts: dict[str, int]) -> None:

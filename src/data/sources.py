@@ -17,7 +17,7 @@ from shopkeeper.data.formats import FORMATS
 from shopkeeper.data.log import RawFeed, RawLog, is_live, log_files, open_log
 from shopkeeper.data.settings import DataConfig
 from shopkeeper.data.sides import note, read_identities, read_side, renamed
-from shopkeeper.data.tables import count_values
+from shopkeeper.data.tables import count_values, kinds_of
 
 BAD = "bad"
 """Why a row cannot be used as it came, null for the others; a column of `Source.events` beside those of the design."""
@@ -43,6 +43,8 @@ class Source:
     notes: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     live: bool = False  # of a database: nothing tells whether it has changed
+    is_text: bool = False  # reading it anew takes long
+    properties: tuple[str, ...] = s.PROPERTIES  # those that hold values
     examples: dict[str, ir.Table] = field(default_factory=dict)
 
 
@@ -94,6 +96,8 @@ def read_events(engine: Engine, config: DataConfig) -> Source:
         notes=notes,
         files=log_files(config),
         live=is_live(config),
+        is_text=any(feed.is_text for feed in feeds),
+        properties=tuple(c for c in s.PROPERTIES if c in present),
         examples={reason: values for found in examples for reason, values in found.items()},
     )
 
@@ -110,6 +114,7 @@ class Feed:
     event_names: dict[str, str]
     times: Times
     decimal: str
+    is_text: bool
 
 
 def name_columns(engine: Engine, raw: RawFeed, item_columns: Mapping[str, str]) -> Feed:
@@ -137,6 +142,7 @@ def name_columns(engine: Engine, raw: RawFeed, item_columns: Mapping[str, str]) 
             zone=config.time_zone or "UTC", unit=config.time_unit, format=config.time_format, clock=engine.clock
         ),
         decimal=config.csv.decimal,
+        is_text=table[s.TIMESTAMP].type().is_string() or kinds_of(config.events) - {"parquet"} != set(),
     )
 
 

@@ -98,6 +98,11 @@ def files_of(path: str, key: str = "") -> list[Path]:
     return found
 
 
+def kinds_of(path: str) -> set[str | None]:
+    """The kinds of the files a path stands for; none for a database, whose tables are read from its copy."""
+    return {kind_of(file) for file in files_of(path)}
+
+
 def kind_of(file: Path) -> str | None:
     """`parquet`, `csv` or `json` by the file's ending, compressed or not."""
     ending = file.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[2].lower()

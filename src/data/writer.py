@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import ibis.expr.types as ir
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, open_memmap, write_array_header_1_0
 from tqdm import tqdm
 
 from shopkeeper.data.engines import Engine
@@ -43,6 +44,39 @@ def write_columns(engine: Engine, table: ir.Table, folder: Path, *, count: int) 
         array.flush()
 
 
+class GrowingArray:
+    """A `.npy` file that is written part by part, of one dimension and a length that only the end tells."""
+
+    def __init__(self, file: Path, kind: np.dtype[np.generic]) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.kind, self.length = kind, 0
+        self.stream = file.open("wb")
+        self._write_header()
+
+    def append(self, values: npt.NDArray[np.generic]) -> None:
+        assert values.dtype == self.kind, f"{self.stream.name}: {values.dtype} is not {self.kind}"
+        values.tofile(self.stream)
+        self.length += len(values)
+
+    def __enter__(self) -> "GrowingArray":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stream.seek(0)
+        self._write_header()  # as long as before: numpy leaves room for the length to grow
+        self.stream.close()
+
+    def _write_header(self) -> None:
+        header = {"descr": dtype_to_descr(self.kind), "fortran_order": False, "shape": (self.length,)}
+        write_array_header_1_0(self.stream, header)
+
+
+def read_part(file: Path, begin: int, end: int) -> npt.NDArray[Any]:
+    """Rows [begin, end) of an array, in memory: nothing of the file stays mapped."""
+    part: npt.NDArray[Any] = np.load(file, mmap_mode="r")[begin:end].copy()
+    return part
+
+
 def write_offsets(sorted_numbers: Path, target: Path, *, count: int) -> None:
     """From a sorted column of numbers 0..count-1, write where each number's rows begin (count + 1 offsets)."""
     target.parent.mkdir(exist_ok=True)
@@ -64,26 +98,6 @@ def write_table(engine: Engine, table: ir.Table, file: Path) -> None:
     with pq.ParquetWriter(file, schema) as writer:
         for batch in engine.batches(table, CHUNK):
             writer.write_batch(batch.cast(schema))
-
-
-def count_repeats(folder: Path) -> int:
-    """Rows of a prepared dataset that say the same as another one before them, in every array.
-
-    Rows are sorted by visitor and time: only rows of the same visitor and time need to be compared.
-    """
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / "rows").glob("*.npy"))}
-    visitor, time = arrays["visitor"], arrays["time"]
-    repeats, begin = 0, 0
-    while begin < len(time):
-        end = min(begin + CHUNK, len(time))
-        while end < len(time) and time[end] == time[end - 1] and visitor[end] == visitor[end - 1]:
-            end += 1  # a chunk ends where a moment of a visitor does
-        same = (np.diff(time[begin:end]) == 0) & (np.diff(visitor[begin:end]) == 0)
-        tied = begin + np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
-        values = np.rec.fromarrays([np.nan_to_num(np.asarray(array[tied]), nan=-1e18) for array in arrays.values()])
-        repeats += len(tied) - len(np.unique(values)) if len(tied) else 0
-        begin = end
-    return repeats
 
 
 def content_hash(folder: Path) -> str:

@@ -14,9 +14,8 @@ from tqdm import tqdm
 
 from shopkeeper.config import PredictConfig, UserError
 from shopkeeper.data import schema as s
-from shopkeeper.data.columns import Times, Typed, as_id, as_text, as_timestamp, refuse_bad_values
+from shopkeeper.data.columns import Times, Typed, as_id, as_text, as_timestamp, microseconds, refuse_bad_values
 from shopkeeper.data.engines import DuckDB
-from shopkeeper.data.sessions import microseconds
 from shopkeeper.data.tables import count_values, open_table, reading
 
 if TYPE_CHECKING:

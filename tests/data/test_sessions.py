@@ -1,163 +1,108 @@
-from collections.abc import Callable
-from datetime import datetime, timedelta
-
-import ibis
-import ibis.expr.types as ir
-import pandas as pd
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shopkeeper.data import schema as s
 from shopkeeper.data.sessions import (
-    SESSION_KEY,
-    SESSION_ROW,
-    SESSION_TIME,
-    VISITOR_KEY,
-    is_order_only,
-    microseconds,
-    with_sessions,
-    with_visitors,
+    MINUTE,
+    by_first_row,
+    changes,
+    cut_sessions,
+    first_rows,
+    number_orders,
+    repeats,
+    too_fast,
+    too_many,
 )
-from shopkeeper.data.settings import DataConfig
-
-BEGIN = datetime(2026, 1, 1)
-TYPES = {"source_row": "int64", "timestamp": "timestamp(6)", "event": "string"} | dict.fromkeys(s.IDS, "string")
 
 
-@pytest.fixture
-def events() -> Callable[..., ir.Table]:
-    """Rows of the event table from (minute, user, session) and an event for all or one each."""
-
-    def build(rows: list[tuple[float, str | None, str | None]], *kinds: str) -> ir.Table:
-        names = kinds * len(rows) if len(kinds) == 1 else kinds
-        frame = pd.DataFrame(
-            {
-                "source_row": range(len(rows)),
-                "timestamp": pd.Series([BEGIN + timedelta(minutes=m) for m, _, _ in rows], dtype="datetime64[us]"),
-                "event": names,
-                "item_id": None,
-                "user_id": [user for _, user, _ in rows],
-                "session_id": [session for _, _, session in rows],
-                "order_id": None,
-            }
-        )
-        return ibis.memtable(frame, schema=TYPES)
-
-    return build
+def array(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
 
 
-def sessions_of(table: ir.Table, config: DataConfig, *, order_only: bool) -> list[tuple[str, ...]]:
-    """(visitor, session) of each row, in the order of the source."""
-    found = with_sessions(with_visitors(table), config, order_only=order_only).order_by(s.ROW).execute()
-    return list(zip(found[VISITOR_KEY], found[SESSION_KEY], strict=True))
+def test_a_pause_of_thirty_minutes_ends_a_visit() -> None:
+    time = (np.array([0, 29.99, 59.99, 0]) * MINUTE).astype(np.int64)
+
+    assert cut_sessions(array(0, 0, 0, 1), time, array(0, 0, 0, 0), 30).tolist() == [0, 0, 1, 2]
 
 
-def test_a_log_of_purchases_is_order_only(events: Callable[..., ir.Table]) -> None:
-    assert is_order_only(events([(0, "ann", None)] * 2, "purchase"))
+def test_a_session_id_that_comes_in_is_kept_whatever_the_pause() -> None:
+    # rows with the ids 7, none, 7, 8: the row without one is a visit of its own, between the first two of 7
+    time = array(0, 10, 500, 501) * MINUTE
+
+    assert cut_sessions(array(0, 0, 0, 0), time, array(7, 0, 7, 8), 30).tolist() == [0, 1, 0, 2]
 
 
-def test_a_session_start_is_no_event(events: Callable[..., ir.Table]) -> None:
-    assert is_order_only(events([(0, "ann", None)] * 2, "session_start", "purchase"))
+def test_the_same_session_id_of_two_visitors_is_two_visits() -> None:
+    assert cut_sessions(array(0, 1), array(0, 0), array(7, 7), 30).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("kinds", [("view_item", "purchase"), ("view_item", "view_item"), ("session_start",) * 2])
-def test_a_log_with_other_events_or_no_purchase_is_not(events: Callable[..., ir.Table], kinds: tuple[str, str]) -> None:
-    assert not is_order_only(events([(0, "ann", None)] * 2, *kinds))
+def test_visits_are_numbered_by_their_first_row() -> None:
+    # 9 comes before 3, whatever their codes
+    assert cut_sessions(array(0, 0, 0), array(0, 1, 2), array(9, 3, 9), 30).tolist() == [0, 1, 0]
 
 
-def test_a_visitor_is_the_user_else_the_user_of_the_session_else_the_session(events: Callable[..., ir.Table]) -> None:
-    rows = [(0, None, "s1"), (1, "ann", "s1"), (2, None, "s2"), (3, "s2", "s3"), (4, "bob", None)]
+def test_orders_go_by_their_id_else_by_their_visit() -> None:
+    visitor, session = array(0, 0, 0, 0, 0, 1), array(0, 0, 0, 0, 1, 2)
+    order_id = array(5, 0, 5, 0, 4, 5)
+    bought = np.array([True, True, True, False, True, True])
 
-    found = with_visitors(events(rows, "view_item")).order_by(s.ROW).execute()
-
-    # the user named s2 and the session s2 stay two visitors
-    assert found[VISITOR_KEY].tolist() == ["u:ann", "u:ann", "s:s2", "u:s2", "u:bob"]
-
-
-def test_no_row_is_lost_or_doubled_where_two_users_share_a_session(events: Callable[..., ir.Table]) -> None:
-    rows = [(0, "ann", "s1"), (1, "bob", "s1"), (2, None, "s1")]
-
-    found = with_visitors(events(rows, "view_item")).order_by(s.ROW).execute()
-
-    assert found[s.ROW].tolist() == [0, 1, 2]
-    assert found[VISITOR_KEY].tolist()[:2] == ["u:ann", "u:bob"]
+    # order 5 of the first visitor, the purchase without an id, no purchase, order 4, order 5 of the second visitor
+    assert number_orders(visitor, session, order_id, bought).tolist() == [0, 1, 0, -1, 2, 3]
 
 
-def test_a_pause_of_thirty_minutes_ends_a_session(
-    events: Callable[..., ir.Table], data_config: Callable[..., DataConfig]
-) -> None:
-    rows: list[tuple[float, str, None]] = [(0, "ann", None), (29.99, "ann", None), (59.99, "ann", None)]
+def test_a_log_without_purchases_has_no_orders() -> None:
+    none = np.zeros(2, bool)
 
-    found = sessions_of(events(rows, "view_item"), data_config(), order_only=False)
-
-    assert found == [("u:ann", "g:1"), ("u:ann", "g:1"), ("u:ann", "g:2")]
+    assert number_orders(array(0, 0), array(0, 0), array(0, 1), none).tolist() == [-1, -1]
 
 
-def test_a_session_id_that_comes_in_is_kept_whatever_the_pause(
-    events: Callable[..., ir.Table], data_config: Callable[..., DataConfig]
-) -> None:
-    rows = [(0, "ann", "s1"), (10, "ann", None), (500, "ann", "s1"), (501, "ann", "s2")]
-
-    found = sessions_of(events(rows, "view_item"), data_config(), order_only=False)
-
-    assert [session for _, session in found] == ["i:s1", "g:1", "i:s1", "i:s2"]
+def test_groups_are_numbered_by_their_first_row() -> None:
+    assert by_first_row(array(4, 2, 4, 0)).tolist() == [0, 1, 0, 2]
+    assert by_first_row(array(0, 0, 1)).tolist() == [0, 0, 1]
+    assert by_first_row(array(1, 1, 2)).tolist() == [0, 0, 1]
+    assert first_rows(array(2, 0, 2)).tolist() == [1, -1, 0]
+    assert changes(array(3, 3, 1, 3)).tolist() == [True, False, True, True]
 
 
-def test_receipts_less_than_an_hour_apart_are_one_session_whatever_their_ids(
-    events: Callable[..., ir.Table], data_config: Callable[..., DataConfig]
-) -> None:
-    rows = [(0, "ann", "r1"), (59.99, "ann", "r2"), (119.99, "ann", "r3"), (120, "bob", "r4")]
+def test_a_row_repeats_an_earlier_one_of_the_same_moment() -> None:
+    visitor, time = array(0, 0, 0, 0, 1), array(5, 5, 5, 6, 5)
+    item, price = array(1, 2, 1, 1, 1), np.array([np.nan, 1.0, np.nan, np.nan, np.nan])
 
-    found = sessions_of(events(rows, "purchase"), data_config(), order_only=True)
-
-    assert found == [("u:ann", "g:1"), ("u:ann", "g:1"), ("u:ann", "g:2"), ("u:bob", "g:1")]
+    assert repeats([item, price], visitor, time).tolist() == [False, False, True, False, False]
+    assert repeats([item, np.arange(5.0)], visitor, time).tolist() == [False] * 5
 
 
-def test_a_session_begins_at_its_first_event_wherever_that_stands_in_the_log(
-    events: Callable[..., ir.Table], data_config: Callable[..., DataConfig]
-) -> None:
-    rows = [(5, "ann", "s1"), (3, "ann", "s1"), (4, "ann", "s1")]
+def test_visits_that_no_person_makes_are_told_by_their_rows() -> None:
+    session = array(0, 0, 0, 1, 1)
+    time = array(0, 30, 61, 0, 59) * (MINUTE // 60)
 
-    found = with_sessions(with_visitors(events(rows, "view_item")), data_config(), order_only=False).execute()
-
-    assert set(found[SESSION_TIME]) == {pd.Timestamp(BEGIN) + pd.Timedelta(minutes=3)}
-    assert set(found[SESSION_ROW]) == {0}
-
-
-def test_microseconds_are_exact() -> None:
-    moment = ibis.literal(datetime(2026, 1, 31, 9, 30, 0, 123457)).cast("timestamp(6)")
-
-    assert microseconds(moment).execute() == 1_769_851_800_123_457
+    assert too_many(session, 2).tolist() == [True, True, True, False, False]
+    # never three within 60 seconds, but in each of them two
+    assert not too_fast(session, time, 2).any()
+    assert too_fast(session, time, 1).all()
+    assert too_fast(session, array(0, 60, 120, 0, 59) * (MINUTE // 60), 1).tolist() == [False] * 3 + [True] * 2
 
 
-def cut_by_hand(rows: list[tuple[int, str]], gap: int) -> list[tuple[str, ...]]:
-    """The same sessions by a plain loop over each visitor's rows in time order."""
-    found: list[tuple[str, ...]] = [("", "")] * len(rows)
-    last: dict[str, int] = {}
-    number: dict[str, int] = {}
-    for place in sorted(range(len(rows)), key=lambda row: (rows[row][0], row)):
-        minute, user = rows[place]
-        if user not in last or minute - last[user] >= gap:
-            number[user] = number.get(user, 0) + 1
-        last[user] = minute
-        found[place] = (f"u:{user}", f"g:{number[user]}")
+def cut_by_hand(rows: list[tuple[int, int, int]], gap: int) -> list[int]:
+    """The same visits by a plain loop over the rows, which are sorted by visitor and time."""
+    found: list[int] = []
+    last: dict[int, int] = {}
+    current: dict[tuple[int, int], int] = {}
+    for visitor, minute, name in rows:
+        if name == 0 and (visitor not in last or minute - last[visitor] >= gap):
+            current.pop((visitor, 0), None)
+        if name == 0:
+            last[visitor] = minute
+        found.append(current.setdefault((visitor, name), max(found, default=-1) + 1))
     return found
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    rows=st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["ann", "bob"])), min_size=1, max_size=20),
-    order_only=st.booleans(),
-)
-def test_sessions_are_those_of_a_plain_loop(
-    events: Callable[..., ir.Table],
-    data_config: Callable[..., DataConfig],
-    rows: list[tuple[int, str]],
-    order_only: bool,
-) -> None:
-    table = events([(minute, user, None) for minute, user in rows], "purchase" if order_only else "view_item")
+@settings(max_examples=100, deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 200), st.integers(0, 2)), min_size=1, max_size=25))
+@pytest.mark.parametrize("gap", [30, 60])
+def test_visits_are_those_of_a_plain_loop(rows: list[tuple[int, int, int]], gap: int) -> None:
+    rows = sorted(rows, key=lambda row: row[:2])
+    visitor, minute, name = (np.array(column, np.int64) for column in zip(*rows, strict=True))
 
-    found = sessions_of(table, data_config(), order_only=order_only)
-
-    assert found == cut_by_hand(rows, 60 if order_only else 30)
+    assert cut_sessions(visitor, minute * MINUTE, name, gap).tolist() == cut_by_hand(rows, gap)
