@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "turn a finished run into a bundle",
     "predict": "answer a file of histories from a bundle",
     "demo": "all of it on dunnhumby's Complete Journey, ending with a served answer",
+    "forget": "take a person out of prepared datasets, and tell what was trained with them",
     "doctor": "tell what is installed, which device is used and what is missing",
 }
 

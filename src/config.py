@@ -229,5 +229,13 @@ class DemoConfig:
 
 
 @dataclass(kw_only=True)
+class ForgetConfig:
+    user: str
+    prepared: list[str]
+    bundles: str
+    tracking: TrackingConfig
+
+
+@dataclass(kw_only=True)
 class DoctorConfig:
     tracking: TrackingConfig

@@ -82,7 +82,7 @@ def events_before(session: IntArray) -> npt.NDArray[np.int64]:
 
 def bought_before(purchase: npt.NDArray[np.bool_], session: IntArray, visitor: IntArray) -> npt.NDArray[np.bool_]:
     """Whether the visitor bought in an earlier session (n,); sessions are numbered by visitor and time."""
-    never = np.iinfo(np.int64).max
+    never = np.int64(np.iinfo(np.int64).max)
     first = np.flatnonzero(np.concatenate([[True], visitor[1:] != visitor[:-1]]))
     bought = np.minimum.reduceat(np.where(purchase, session, never), first)
     return np.asarray(session > np.repeat(bought, np.diff(np.append(first, len(visitor)))))

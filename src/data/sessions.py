@@ -55,7 +55,7 @@ def groups_of(visitor: IntArray, code: IntArray) -> IntArray:
 
 def by_first_row(group: IntArray) -> IntArray:
     """Groups renumbered from 0 by the first row of each (n,)."""
-    if not len(group) or (group[0] == 0 and bool((np.diff(group) >= 0).all())):
+    if not len(group) or (group[0] == 0 and bool(np.isin(np.diff(group), (0, 1)).all())):
         return group  # numbered so already
     first = first_rows(group)
     taken = np.flatnonzero(first >= 0)

@@ -202,6 +202,11 @@ class Store:
         resumable = [run for run in open_runs if run.can_resume]
         return (done[-1] if done else None, resumable[-1] if resumable else None)
 
+    def on_datasets(self, hashes: list[str]) -> list[TrackedRun]:
+        """Every run, finished or not, that was trained on one of the datasets."""
+        queries = [f"tags.`{DATASET_HASH}` = '{dataset_hash}'" for dataset_hash in hashes]
+        return [TrackedRun(run.info.run_id, self) for query in queries for run in self._search(query)]
+
     def _finished(self, dataset_hash: str, family: str | None) -> list["Run"]:
         query = f"attributes.status = 'FINISHED' AND tags.`{DATASET_HASH}` = '{dataset_hash}'"
         return self._search(query + (f" AND tags.`{FAMILY}` = '{family}'" if family else ""))

@@ -97,7 +97,7 @@ def test_times_that_cannot_be_are_kept_and_told(prepare_log: PrepareLog, log: Pa
     events = log(clicks_log)
     events["timestamp"] = pd.to_datetime(events["timestamp"], utc=True).dt.as_unit("us")
     events.loc[events.index[-2:], "timestamp"] = pd.Timestamp("2999-01-01T10:00Z")
-    events.loc[events.index[0], "timestamp"] = pd.Timestamp("1970-01-01T10:00Z")
+    events.loc[events.index[1], "timestamp"] = pd.Timestamp("1970-01-01T10:00Z")
 
     late, early = prepare_log(events).manifest["notes"]
 

@@ -61,6 +61,7 @@ def test_groups_are_numbered_by_their_first_row() -> None:
     assert by_first_row(array(4, 2, 4, 0)).tolist() == [0, 1, 0, 2]
     assert by_first_row(array(0, 0, 1)).tolist() == [0, 0, 1]
     assert by_first_row(array(1, 1, 2)).tolist() == [0, 0, 1]
+    assert by_first_row(array(0, 2, 2)).tolist() == [0, 1, 1]
     assert first_rows(array(2, 0, 2)).tolist() == [1, -1, 0]
     assert changes(array(3, 3, 1, 3)).tolist() == [True, False, True, True]
 
