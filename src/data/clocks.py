@@ -25,9 +25,6 @@ class Clock(Protocol):
     def from_wall(self, wall: ir.Value, zone: str) -> ir.Value:
         """UTC time at which a clock in the zone shows the time."""
 
-    def wall(self, text: ir.StringValue) -> ir.Value:
-        """The wall time that ISO 8601 text tells, its offset passed over; null if it tells none."""
-
     def parse(self, text: ir.StringValue, form: str) -> ir.Value:
         """The wall time that text of a strptime form tells; null if it does not have it."""
 
@@ -47,15 +44,8 @@ class DuckDBClock:
     def from_wall(self, wall: ir.Value, zone: str) -> ir.Value:
         return make_timestamp(epoch_us(timezone(zone, wall))).cast("timestamp(6)")
 
-    def wall(self, text: ir.StringValue) -> ir.Value:
-        # the engine also reads words such as "infinity" as times
-        return ibis.ifelse(text.re_search(r"^\s*\d"), text.try_cast("timestamp(6)"), ibis.null("timestamp(6)"))
-
     def parse(self, text: ir.StringValue, form: str) -> ir.Value:
         return try_strptime(text, form).cast("timestamp(6)")
-
-
-DATE, TIME = r"\d{4,}-\d{1,2}-\d{1,2}", r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 
 
 class SparkClock:
@@ -72,12 +62,6 @@ class SparkClock:
 
     def from_wall(self, wall: ir.Value, zone: str) -> ir.Value:
         return to_utc_timestamp(wall, zone).cast("timestamp(6)")
-
-    def wall(self, text: ir.StringValue) -> ir.Value:
-        # the engine would move the time by its offset
-        form = rf"^\s*({DATE}(?:[T ]{TIME})?)\s*([Zz]|UTC|[+-]\d{{2}}(?::?\d{{2}})?)?\s*$"
-        wall = text.re_extract(form, 1).try_cast("timestamp(6)")
-        return ibis.ifelse(text.re_search(form), wall, ibis.null("timestamp(6)"))
 
     def parse(self, text: ir.StringValue, form: str) -> ir.Value:
         return try_to_timestamp(text, java_form(form)).cast("timestamp(6)")

@@ -18,6 +18,14 @@ PARTS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """Of a second."""
 
 
+DATE, CLOCK = r"\d{4}-\d{1,2}-\d{1,2}", r"\d{1,2}:\d{2}"
+ZONE = r"\s*(?:[Zz]|UTC|[+-]\d{2}(?::?\d{2})?)?\s*$"
+ISO = rf"^\s*({DATE}(?:[T ]{CLOCK}(?::\d{{2}}(?:\.\d{{1,6}})?)?)?){ZONE}"
+"""A time as ISO 8601 and its relatives write it; the first group is what the wall shows."""
+FINER = rf"^\s*({DATE}[T ]{CLOCK}:\d{{2}}\.\d{{6}})\d+{ZONE}"
+"""The same with parts of a microsecond."""
+
+
 class Typed(NamedTuple):
     """A column with its type: null where nothing came in or it cannot be `wanted`; `bad` is true for the latter."""
 
@@ -95,11 +103,13 @@ def parse_time(text: ir.StringValue, times: Times) -> ir.Value:
     """
     if times.format is not None:
         return in_utc(times.clock.parse(text, times.format).cast("timestamp(6)"), times)
-    offset = r":\d{2}(?:\.\d+)?\s*([+-])(\d{2}):?(\d{2})?$"
+    offset = r":\d{2}(?:\.\d+)?\s*([+-])(\d{2}):?(\d{2})?\s*$"
     sign = ibis.ifelse(text.re_extract(offset, 1) == "-", -1, 1)
     hours = text.re_extract(offset, 2).nullif("").cast("int64").fill_null(0)
     minutes = text.re_extract(offset, 3).nullif("").cast("int64").fill_null(0)
-    wall = times.clock.wall(text)
+    # what the engines' own casts take for a time differs, and some take words such as "infinity"
+    shown = ibis.coalesce(text.re_extract(ISO, 1).nullif(""), text.re_extract(FINER, 1).nullif(""))
+    wall = shown.try_cast("timestamp(6)")
     exact = wall - (sign * (hours * 60 + minutes)).as_interval("m")
     zoned = text.re_search(offset) | text.re_search(r"([Zz]|\sUTC)\s*$")
     return ibis.ifelse(zoned, exact, in_utc(wall, times))

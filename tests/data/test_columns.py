@@ -75,6 +75,26 @@ def test_an_offset_goes_before_the_zone(read: Callable[..., list[Any]]) -> None:
     assert read(times, BERLIN, "string") == ["2026-07-01 12:00:00", "2026-07-01 06:30:00", "2026-07-01 14:00:00.500000"]
 
 
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-07-01", "2026-07-01 00:00:00"),
+        ("2026-7-1 9:05", "2026-07-01 09:05:00"),
+        ("2026-07-01 12:00:00 UTC", "2026-07-01 12:00:00"),
+        ("2026-07-01T12:00+05:30", "2026-07-01 06:30:00"),
+        ("2026-07-01T12:00:00.123456789Z", "2026-07-01 12:00:00.123456"),
+    ],
+)
+def test_times_as_logs_write_them(read: Callable[..., list[Any]], text: str, time: str) -> None:
+    assert read([text], Times(), "string") == [time]
+
+
+@pytest.mark.parametrize("text", ["2026-07-011", "2026-13-01", "infinity", "10:00", "01.07.2026", "2026-07-01T25:00Z"])
+def test_text_that_is_nearly_a_time_is_none(read: Callable[..., list[Any]], text: str) -> None:
+    with pytest.raises(UserError, match="1 values are not an ISO 8601 time"):
+        read([text], Times(), "string")
+
+
 def test_text_of_another_form_is_read_by_it(read: Callable[..., list[Any]]) -> None:
     german = BERLIN._replace(format="%d.%m.%Y %H:%M")
 
