@@ -29,7 +29,7 @@ from shopkeeper.data.settings import DataConfig, PrepareConfig
 from shopkeeper.data.shelving import Shelved, shelve
 from shopkeeper.data.sources import Source, read_source, relabel_users
 from shopkeeper.data.split import as_datetime, find_cuts, new_share, split_of, with_holdout
-from shopkeeper.data.tables import reading
+from shopkeeper.data.tables import reading, shown
 from shopkeeper.data.writer import content_hash, write_table
 
 WORK = "work"
@@ -158,7 +158,7 @@ def build(engine: Engine, source: Source, config: DataConfig, folder: Path, say:
         "format_version": FORMAT_VERSION,
         "shopkeeper_version": __version__,
         "source": config.source,
-        "config": asdict(config),
+        "config": without_passwords(asdict(config)),
         "order_only": order_only,
         "receipt_gap_minutes": config.receipt_gap_minutes,
         "horizon_days": config.horizon_days,
@@ -186,6 +186,15 @@ def with_persons(engine: Engine, events: ir.Table, source: Source, config: DataC
     if source.users is not None:
         source.users = joined_users(source.users, person, source.notes)
     return joined(events, person)
+
+
+def without_passwords(config: Any) -> Any:
+    """The same, every text of it as it may be kept."""
+    if isinstance(config, dict):
+        return {key: without_passwords(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [without_passwords(value) for value in config]
+    return shown(config) if isinstance(config, str) else config
 
 
 def segment_columns(source: Source) -> list[str]:

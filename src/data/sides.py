@@ -10,7 +10,7 @@ from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.columns import Typed, as_id, as_number, as_text
 from shopkeeper.data.settings import DataConfig
-from shopkeeper.data.tables import count_values
+from shopkeeper.data.tables import count_values, shown
 
 
 def renamed(table: ir.Table, columns: Mapping[str, str], key: str, path: str) -> ir.Table:
@@ -48,7 +48,7 @@ def read_side(
     """
     if raw is None:
         return None
-    path = path or key
+    path = shown(path or key)
     raw = renamed(raw, columns, key, path)
     if id_column not in raw.columns:
         raise UserError(f"{key}: {path} has no column {id_column!r}")
@@ -100,7 +100,7 @@ def read_identities(raw: ir.Table | None, config: DataConfig) -> ir.Table | None
     """
     if raw is None:
         return None
-    path = config.identities or "data.identities"
+    path = shown(config.identities or "data.identities")
     raw = renamed(raw, config.identity_columns, "data.identities", path)
     for column in (s.ALIAS, s.USER):
         if column not in raw.columns:

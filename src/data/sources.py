@@ -17,7 +17,7 @@ from shopkeeper.data.formats import FORMATS
 from shopkeeper.data.log import RawFeed, RawLog, is_live, log_files, open_log
 from shopkeeper.data.settings import DataConfig
 from shopkeeper.data.sides import note, read_identities, read_side, renamed
-from shopkeeper.data.tables import count_values, kinds_of
+from shopkeeper.data.tables import count_values, kinds_of, shown
 
 BAD = "bad"
 """Why a row cannot be used as it came, null for the others; a column of `Source.events` beside those of the design."""
@@ -125,15 +125,16 @@ def name_columns(engine: Engine, raw: RawFeed, item_columns: Mapping[str, str]) 
     """
     config = raw.config
     assert config.csv is not None
-    table = renamed(raw.table, {**(config.columns or {}), **item_columns}, raw.key, config.events)
+    path = shown(config.events)
+    table = renamed(raw.table, {**(config.columns or {}), **item_columns}, raw.key, path)
     table = table.mutate(**{column: ibis.literal(value) for column, value in (config.constants or {}).items()})
     rows, present = count_values(table)
     if not rows:
-        raise UserError(f"{raw.key}: {config.events} holds no rows")
-    require_columns(present, config.events)
+        raise UserError(f"{raw.key}: {path} holds no rows")
+    require_columns(present, path)
     return Feed(
         table=table,
-        path=config.events,
+        path=path,
         rows=rows,
         present=present,
         absent=[c for c in table.columns if c not in present],

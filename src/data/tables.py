@@ -1,5 +1,6 @@
 """Open a table wherever it lies: Parquet, CSV and JSON lines, a file, a folder or a glob; or a database."""
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ def reading(*files: str | None) -> Iterator[None]:
     except (duckdb.Error, pa.ArrowInvalid) as error:
         if "No space left on device" in str(error):
             raise UserError(f"the disk is full: {reason(error)}") from error
-        names = ", ".join(file for file in files if file) or "the log"
+        names = ", ".join(shown(file) for file in files if file) or "the log"
         raise UserError(f"{names}: cannot be read: {reason(error)}") from error
 
 
@@ -63,8 +64,13 @@ def open_table(
     except UserError:
         raise
     except Exception as error:  # the engines raise many types for a damaged file; each means the same to the user
-        raise UserError(f"{key}: {path} cannot be read: {reason(error)}") from error
+        raise UserError(f"{key}: {shown(path)} cannot be read: {reason(error)}") from error
     return table
+
+
+def shown(path: str) -> str:
+    """A path or URL as it may be printed and kept: without a password."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", path)
 
 
 def is_database(path: str) -> bool:
@@ -113,7 +119,7 @@ def open_database(engine: Engine, path: str, key: str, wanted: Collection[str] |
     """A table of a database, named behind `::`; where the engine cannot read it in place, it is copied in batches."""
     url, _, name = path.partition("::")
     if not name:
-        raise UserError(f"{key}: {path} names no table: write {path}::<table>")
+        raise UserError(f"{key}: {shown(path)} names no table: write {shown(path)}::<table>")
     if url.startswith("duckdb://"):
         file = Path(url.removeprefix("duckdb://").removeprefix("/"))
         if not file.exists():  # it would be made, empty

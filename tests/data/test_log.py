@@ -1,0 +1,59 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from shopkeeper.config import UserError
+from shopkeeper.data.engines import DuckDB
+from shopkeeper.data.log import columns_read, feeds_of, is_live, log_files, open_log, places
+from shopkeeper.data.settings import DataConfig, FeedConfig
+
+Configure = Callable[..., DataConfig]
+
+
+def test_a_feed_has_what_it_does_not_say_from_the_log(data_config: Configure) -> None:
+    web = FeedConfig(events="web.csv", time_zone="Europe/Berlin")
+
+    feeds = feeds_of(data_config(feeds={"web": web}, time_unit="ms", constants={"channel": "web"}))
+
+    assert (feeds["web"].time_zone, feeds["web"].time_unit) == ("Europe/Berlin", "ms")
+    assert feeds["web"].constants == {"channel": "web"}
+
+
+def test_a_log_without_events_or_with_two_ways_of_naming_them_is_refused(data_config: Configure) -> None:
+    with pytest.raises(UserError, match=r"data\.events is not set"):
+        feeds_of(data_config())
+    with pytest.raises(UserError, match=r"data\.events and data\.feeds exclude each other"):
+        feeds_of(data_config(events="a.csv", feeds={"web": FeedConfig(events="b.csv")}))
+
+
+def test_every_table_of_a_log_is_opened_and_its_files_are_known(
+    engine: DuckDB, data_config: Configure, tmp_path: Path
+) -> None:
+    for name in ("events", "items", "users", "pairs", "tree"):
+        pd.DataFrame({name: [1]}).to_parquet(tmp_path / f"{name}.parquet")
+    paths = {name: str(tmp_path / f"{name}.parquet") for name in ("events", "items", "users")}
+    config = data_config(
+        **paths, identities=str(tmp_path / "pairs.parquet"), extras={"tree": str(tmp_path / "tree.parquet"), "no": None}
+    )
+
+    log = open_log(engine, config)
+
+    assert [feed.key for feed in log.feeds.values()] == ["data.events"]
+    tables = (log.items, log.users, log.identities, log.extras["tree"])
+    assert [t.columns[0] for t in tables if t is not None] == ["items", "users", "pairs", "tree"]
+    assert list(log.extras) == ["tree"]
+    assert log_files(config) == [Path(place) for place in places(config)]
+    assert len(log_files(config)) == 5
+    assert not is_live(config)
+
+
+def test_a_database_is_live_and_only_what_is_used_is_read_of_it(data_config: Configure) -> None:
+    config = data_config(events="postgresql://h/d::log", columns={"timestamp": "am"}, context=["shop"])
+
+    assert is_live(config)
+    assert log_files(config) == []
+    read = columns_read(config, feeds_of(config)[""])
+    assert {"am", "event", "price", "shop", "consent", "category"} <= read
+    assert not {"channel", "unused"} & read
