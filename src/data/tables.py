@@ -127,14 +127,16 @@ def open_database(engine: Engine, path: str, key: str, wanted: Collection[str] |
         attached = engine.attach(file, name)
         if attached is not None:
             return attached
-    remote = ibis.connect(url)
-    table = remote.table(name)
-    read = [c for c in table.columns if wanted is None or c in wanted] or table.columns
     copy = engine.folder / f"{ibis.util.gen_name('copied')}.parquet"
-    with remote.to_pyarrow_batches(table.select(*read)) as batches, pq.ParquetWriter(copy, batches.schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    remote.disconnect()
+    remote = ibis.connect(url)
+    try:
+        table = remote.table(name)
+        read = [c for c in table.columns if wanted is None or c in wanted] or table.columns
+        with remote.to_pyarrow_batches(table.select(*read)) as rows, pq.ParquetWriter(copy, rows.schema) as writer:
+            for batch in rows:
+                writer.write_batch(batch)
+    finally:
+        remote.disconnect()
     return engine.scan([copy], "parquet", PLAIN)
 
 

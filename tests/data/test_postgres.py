@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -29,7 +30,7 @@ pytestmark = [
 def url() -> Iterator[str]:
     """URL of a server of our own that listens on a socket in its folder."""
     folder = Path(tempfile.mkdtemp())  # the name of a socket must be short
-    who: dict[str, str] = {}
+    who: dict[str, Any] = {}
     if os.getuid() == 0:  # postgres does not run as root
         shutil.chown(folder, "nobody")
         who = {"user": "nobody"}
