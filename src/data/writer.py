@@ -89,7 +89,8 @@ def write_offsets(sorted_numbers: Path, target: Path, *, count: int) -> None:
 
 def rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Six digits after the point; values too large to have any, and -0.0, as one writes them."""
-    return np.where(np.abs(values) < 1e9, np.round(values, 6), values) + 0.0
+    small = np.abs(values) < 1e9
+    return np.where(small, np.round(np.where(small, values, 0.0), 6), values) + 0.0
 
 
 def write_table(engine: Engine, table: ir.Table, file: Path) -> None:
