@@ -59,13 +59,18 @@ def prepare(config: PrepareConfig, *, say: Say = print) -> Prepared:
 
 def make(engine: Engine, config: PrepareConfig, output: Path, partial: Path, say: Say) -> Prepared:
     """Reuse what is at `output`, or build in `partial` and move it there."""
+    if config.data.source == "simulated":  # nothing but the config decides it
+        found = reusable(output, source_key(config, [], None, live=False))
+        if found is not None:
+            say(f"reusing {output}: same config")
+            return found
     source = read_source(engine, config.data)
     if source.users is not None:
         source.users = relabel_users(source.users, config.data.relabel)
     secret = secret_of(config.data.privacy)
     if secret is not None:
         with_pseudonyms(source, secret)
-    key = source_key(config, source, secret)
+    key = source_key(config, source.files, secret, live=source.live)
     found = reusable(output, key)
     if found is not None:
         say(f"reusing {output}: same log, same config")
@@ -87,12 +92,12 @@ def clear_place(output: Path, partial: Path) -> None:
     partial.mkdir(parents=True)
 
 
-def source_key(config: PrepareConfig, source: Source, secret: str | None) -> str:
+def source_key(config: PrepareConfig, sources: list[Path], secret: str | None, *, live: bool) -> str:
     """Fingerprint of what the result depends on: config, secret, files (path, size, time of change), version."""
-    files = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in source.files]
+    files = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in sources]
     hidden = hashlib.sha256(f"shopkeeper:{secret}".encode()).hexdigest()
-    live = uuid.uuid4().hex if source.live else ""
-    parts = [asdict(config.data), hidden, files, __version__, FORMAT_VERSION, live]
+    once = uuid.uuid4().hex if live else ""
+    parts = [asdict(config.data), hidden, files, __version__, FORMAT_VERSION, once]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

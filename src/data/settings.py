@@ -112,6 +112,25 @@ class PhaseRule:
 
 
 @dataclass(kw_only=True)
+class SimulationConfig:
+    """Size and seed of a simulated shop; `known_share` of its visitors show their persona as a segment."""
+
+    visitors: int
+    days: int
+    personas: int
+    categories: int
+    items: int
+    known_share: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("visitors", 1), ("days", 3), ("personas", 1), ("categories", 2)):
+            require(getattr(self, name) >= least, f"data.simulation.{name}", getattr(self, name), f"at least {least}")
+        require(self.items >= self.categories, "data.simulation.items", self.items, "one for each category at least")
+        require(0 <= self.known_share <= 1, "data.simulation.known_share", self.known_share, "from 0 to 1")
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     """What to read and what its columns mean."""
 
@@ -145,6 +164,7 @@ class DataConfig:
     receipt_gap_minutes: float
     horizon_days: float | None
     split: SplitConfig
+    simulation: SimulationConfig | None
 
     def __post_init__(self) -> None:
         for name in ("session_gap_minutes", "receipt_gap_minutes"):

@@ -1,7 +1,7 @@
 """Read raw logs into tables with the names and types of the event table; every row is kept, bad ones are marked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -58,10 +58,31 @@ def read_source(engine: Engine, config: DataConfig) -> Source:
         from shopkeeper.data.complete_journey import read_complete_journey
 
         return read_complete_journey(engine, config)
+    if config.source == "simulated":
+        return read_simulated(engine, config)
     if config.source in FORMATS:
         return read_events(engine, config)
-    known = ", ".join(sorted([*FORMATS, "complete_journey"]))
+    known = ", ".join(sorted([*FORMATS, "complete_journey", "simulated"]))
     raise UserError(f"data.source={config.source!r} is unknown: use one of {known}")
+
+
+def read_simulated(engine: Engine, config: DataConfig) -> Source:
+    """Make the log of a simulated shop in the engine's folder, and read it as any other.
+
+    Raises:
+        UserError: when `data.simulation` is not set.
+    """
+    from shopkeeper.data.simulator import simulate
+
+    if config.simulation is None:
+        raise UserError("data.simulation is not set: start from data=simulated")
+    folder = engine.folder / "simulated"
+    simulate(config.simulation, folder)
+    items, users = (str(folder / f"{name}.parquet") for name in ("items", "users"))
+    events = str(folder / "events")
+    source = read_events(engine, replace(config, source="events", events=events, items=items, users=users))
+    source.files = []  # the config decides them
+    return source
 
 
 def read_events(engine: Engine, config: DataConfig) -> Source:

@@ -13,6 +13,8 @@ from shopkeeper.evaluate.metrics import METRICS, per_example
 
 POOLED = "k>=1"
 ALL = "all"
+OPTIMUM = "optimum"
+"""Family of the model that knows the truth of a simulated shop: a bound, no baseline."""
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -107,6 +109,7 @@ def slice_rows(
     main = f"ndcg@{cutoff}"
     baselines = [j.model for j in group if j.baseline]
     pairs = [(j.model, b) for j in group if not j.baseline or j.model == subject for b in baselines if b != j.model]
+    pairs += [(subject, OPTIMUM) for j in group if j.model == OPTIMUM]
     columns = [values[j.model][name] for j in group for name in names]
     columns += [values[model][main] - values[other][main] for model, other in pairs]
     visitor = group[0].visitor
@@ -143,7 +146,7 @@ def row(
         "examples": examples.examples,
         "visitors": examples.visitors,
         "metrics": {name: as_dict(interval) for name, interval in intervals[judged.model].items()},
-        "best_baseline": max(own, key=lambda other: intervals[other][main].mean, default=None),
+        "best_baseline": max(set(own) - {OPTIMUM}, key=lambda other: intervals[other][main].mean, default=None),
         "differences": {o: as_dict(d) | {"metric": main, "verdict": verdict(d)} for o, d in own.items()},
     }
 
@@ -187,6 +190,9 @@ def verdict_sentences(pooled: Mapping[str, Any], *, part: str) -> list[str]:
 
 
 def difference_sentence(model: str, other: str, found: Mapping[str, Any], *, best: bool, part: str) -> str:
+    if other == OPTIMUM:
+        numbers = f"{-found['mean']:.4f} [{-found['high']:.4f}, {-found['low']:.4f}] {found['metric']}"
+        return f"gap of {model} to the optimum at {part}: {numbers}"
     judgement = {"better": "beats", "worse": "loses to"}.get(found["verdict"])
     name = f"{other}{', the best baseline' if best else ''}"
     numbers = f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}] {found['metric']}"

@@ -21,9 +21,10 @@ from shopkeeper.data.targets import Targets
 from shopkeeper.data.windows import set_aside, train_window
 from shopkeeper.evaluate.judge import judge
 from shopkeeper.evaluate.report import METRICS_FILE, REPORT_FILE, write_report
-from shopkeeper.evaluate.tables import Judged, tabulate, warm_up_text
+from shopkeeper.evaluate.tables import OPTIMUM, Judged, tabulate, warm_up_text
 from shopkeeper.models.checkpoint import build_model, load_model
 from shopkeeper.models.contract import FitData, SessionModel
+from shopkeeper.models.optimum import Optimum
 from shopkeeper.train.callbacks import MONITOR
 from shopkeeper.train.tracking import FAMILY, MODEL_FILE, REFIT_OF, Store, TrackedRun
 
@@ -47,6 +48,8 @@ def make_report(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
     subject = load_model(chosen.file(MODEL_FILE))
     print(f"judging run {chosen.run_id} ({subject.family}) on the test split")
     others = dict(baselines(config, prepared, store, subject))
+    if prepared.manifest["source"] == "simulated":
+        others[OPTIMUM] = Optimum(prepared, tasks=subject.tasks)
     metrics = evaluate(prepared, {subject.family: subject} | others, config.protocol, list(config.baselines))
     metrics |= {"version": __version__, "asked": asked(config, prepared, store, subject.family)}
     report = write_report(
