@@ -81,3 +81,6 @@ PAD: Final = 0
 
 ENTRY_EVENT: Final = 1
 """Event code of `session_start`, the context token a history opens with: first in every event vocabulary."""
+
+PHASES: Final = ("discovery", "engagement", "purchase", "fulfilment", "re-engagement")
+"""Phases of a visitor's journey, in order; a row's code is the position plus one."""
