@@ -177,8 +177,8 @@ def same_history_twice(prepared: Prepared) -> Check[dict[str, int]]:
     }
     found = figures["sessions of strangers found under another name"]
     says = (
-        f"{found:,} of {len(asked):,} sessions of strangers ({percent(found, len(asked))}) are sessions of a visitor in "
-        f"train too, {figures['of these sessions in train']:,} of them before the cut"
+        f"{found:,} of {len(asked):,} sessions of strangers ({percent(found, len(asked))}) are sessions of a visitor "
+        f"in train too, {figures['of these sessions in train']:,} of them before the cut"
         if found
         else f"none of {len(asked):,} sessions of strangers is a session of a visitor in train"
     )
