@@ -26,7 +26,7 @@ def timeline_figure(sizes: Sizes) -> "Figure":
         below += events
     marks = np.unique(np.linspace(0, len(starts) - 1, 6).astype(int))
     axes.set_xticks(marks, [str(starts[mark])[5:] for mark in marks])
-    axes.legend(frameon=False)
+    legend_above(axes)
     return figure
 
 
@@ -39,7 +39,7 @@ def lengths_figure(lengths: Lengths) -> "Figure":
             places + 0.27 * (number - 1), np.array(bars) / max(sum(bars), 1), 0.27, label=name, color=COLOURS[number]
         )
     axes.set_xticks(places, length_labels())
-    axes.legend(frameon=False)
+    legend_above(axes)
     return figure
 
 
@@ -59,7 +59,7 @@ def shuffle_figure(tests: Sequence[ShuffleTest], *, ylabel: str) -> "Figure":
         places = np.arange(len(tests)) + 0.3 * (number - 0.5)
         axes.bar(places, means, 0.3, yerr=np.maximum(reach, 0), capsize=4, color=COLOURS[number], label=label)
     axes.set_xticks(range(len(tests)), [f"{test.population}: {test.verdict}" for test in tests])
-    axes.legend(frameon=False)
+    legend_above(axes)
     return figure
 
 
@@ -92,7 +92,7 @@ def drift_figure(drifts: Sequence[Drift]) -> "Figure":
         places = np.arange(len(drifts)) + 0.3 * (number - 0.5)
         axes.bar(places, [getattr(drift, name) for drift in drifts], 0.3, color=COLOURS[number], label=text)
     axes.set_xticks(range(len(drifts)), [drift.split for drift in drifts])
-    axes.legend(frameon=False)
+    legend_above(axes)
     return figure
 
 
@@ -120,6 +120,11 @@ def phase_figure(flow: PhaseFlow) -> "Figure":
     counts = np.array(flow.flow)
     heat_map(axes, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), s.PHASES)
     return figure
+
+
+def legend_above(axes: "Axes") -> None:
+    """The legend in a line over the axes, where no bar can reach."""
+    axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def heat_map(axes: "Axes", shares: np.ndarray, names: Sequence[str]) -> None:

@@ -102,7 +102,7 @@ def lengths_table(lengths: sanity.Lengths) -> Table:
 
 def conversion_table(rows: Sequence[sanity.Conversion]) -> Table:
     lines = {
-        charts_label(row): [
+        full_label(row): [
             row.sessions,
             row.buyers,
             f"{100 * row.rate:.2f}%",
@@ -114,7 +114,7 @@ def conversion_table(rows: Sequence[sanity.Conversion]) -> Table:
     return table(caption, ["sessions", "buyers", "rate", "interval"], lines)
 
 
-def charts_label(row: sanity.Conversion) -> str:
+def full_label(row: sanity.Conversion) -> str:
     return f"{row.column}: {row.value}" if row.column else row.value
 
 

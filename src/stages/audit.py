@@ -20,9 +20,7 @@ def run(config: AuditConfig) -> None:
     checks = audit(prepared, config)
     for check in checks:
         print(check.line)
-    _, page = write_audit(
-        checks, Path(config.output), title=f"{prepared.manifest['source']}", facts=facts(prepared, config)
-    )
+    _, page = write_audit(checks, Path(config.output), title=prepared.manifest["source"], facts=facts(prepared, config))
     print(f"audit: {page}")
     leaks = leaks_of(checks)
     if leaks:
