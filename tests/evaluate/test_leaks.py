@@ -251,9 +251,7 @@ def test_sessions_of_few_different_rows_are_passed_over(prepare_csv: PrepareCsv,
 
 
 def test_times_of_whole_days_tell_no_sessions_apart(prepare_csv: PrepareCsv) -> None:
-    days = [
-        f"2026-01-{day:02}T00:00,{user},view_item,{item}" for day in (2, 12, 31) for user in "ab" for item in "xyz"
-    ]
+    days = [f"2026-01-{day:02}T00:00,{user},view_item,{item}" for day in (2, 12, 31) for user in "ab" for item in "xyz"]
 
     check = leaks.same_history_twice(prepare_csv("\n".join(["timestamp,user_id,event,item_id", *days])))
 
