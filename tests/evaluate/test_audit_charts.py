@@ -10,7 +10,7 @@ def test_the_timeline_stacks_the_splits() -> None:
     sizes = Sizes([3, 2, 1], [1, 1, 1], [1, 1, 1], "2026-01-30", 2, [[3, 0, 0], [0, 2, 0], [0, 1, 1]])
     (axes,) = charts.timeline_figure(sizes).axes
 
-    heights = [[(bar.get_y(), bar.get_height()) for bar in group] for group in axes.containers]  # type: ignore[attr-defined]
+    heights = [[(bar.get_y(), bar.get_height()) for bar in group] for group in axes.containers]
     assert [bars[1] for bars in heights] == [(0, 0), (0, 2), (2, 1)]
     assert axes.get_ylabel() == "events per 2 days"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["01-30", "02-01", "02-03"]
@@ -21,8 +21,8 @@ def test_lengths_are_shares_of_their_split() -> None:
     bars[0][1:3] = [3, 1]
     (axes,) = charts.lengths_figure(Lengths([0.0] * 3, [[0.0] * 3] * 3, [0] * 3, bars, [])).axes
 
-    assert [bar.get_height() for bar in axes.containers[0]][:4] == [0, 0.75, 0.25, 0]  # type: ignore[attr-defined]
-    assert not any(bar.get_height() for bar in axes.containers[1])  # type: ignore[attr-defined]
+    assert [bar.get_height() for bar in axes.containers[0]][:4] == [0, 0.75, 0.25, 0]
+    assert not any(bar.get_height() for bar in axes.containers[1])
 
 
 def test_each_length_has_its_words() -> None:
