@@ -16,6 +16,9 @@ from shopkeeper.evaluate.checks import LEAK, NOT_APPLICABLE, OK
 PrepareCsv = Callable[..., Prepared]
 Tampered = Callable[..., Prepared]
 
+# With the key "shopkeeper" this holds eve out for validation, and not mia.
+HOLD_OUT_EVE = ("data.split.holdout_share=0.3", "data.split.holdout_when_new_below=1.1")
+
 
 def found(figures: Any, *, skip: tuple[str, ...] = ()) -> dict[str, int]:
     """The figures that are not zero."""
@@ -144,6 +147,18 @@ def test_a_word_known_before_its_first_row_is_a_leak(
     assert check.says == f"1 values of {column} known without a training row"
 
 
+def test_a_word_of_a_held_out_user_alone_is_not_of_train(prepare_csv: PrepareCsv, tmp_path: Path) -> None:
+    def know_one_more(manifest: dict[str, Any]) -> None:
+        manifest["vocab"]["channel"]["known"] += 1
+
+    rows = ["2026-01-02T10:01,mia,view_item,a,web", "2026-01-02T10:01,eve,view_item,a,tv"]
+    rows += ["2026-01-12T10:01,eve,view_item,a,tv", "2026-01-31T00:00,mia,view_item,a,web"]
+    prepared = prepare_csv("\n".join(["timestamp,user_id,event,item_id,channel", *rows]), *HOLD_OUT_EVE)
+
+    assert leaks.training_artifacts(prepared).status == OK
+    assert leaks.training_artifacts(with_manifest(prepared, tmp_path, know_one_more)).status == LEAK
+
+
 # ---- users across strangers and known ----
 
 
@@ -212,14 +227,12 @@ def test_a_known_customers_session_under_a_strangers_name_is_a_leak(prepare_csv:
 
 
 def test_a_held_out_users_past_under_a_name_of_train_is_a_leak(prepare_csv: PrepareCsv) -> None:
-    # at share 0.3 with the key "shopkeeper", eve is held out for validation and mia is not
     past = [f"2026-01-02T10:0{minute},{{0}},{{0}}1,view_item,{item}" for minute, item in enumerate("abc")]
     rows = [line.format(user) for user in ("mia", "eve") for line in past]
     rows += ["2026-01-12T10:00,eve,e2,view_item,a", "2026-01-31T00:00,mia,m2,view_item,a"]
     text = "\n".join(["timestamp,user_id,session_id,event,item_id", *rows])
-    held = ["data.split.holdout_share=0.3", "data.split.holdout_when_new_below=1.1"]
 
-    check = leaks.same_history_twice(prepare_csv(text, *held))
+    check = leaks.same_history_twice(prepare_csv(text, *HOLD_OUT_EVE))
 
     assert check.status == LEAK
     assert check.figures is not None
@@ -239,6 +252,18 @@ def test_a_session_that_differs_in_one_row_is_another(
 ) -> None:
     assert leaks.same_history_twice(prepare_csv(shop_csv + DOUBLED.strip())).status == LEAK
     assert leaks.same_history_twice(prepare_csv(shop_csv + DOUBLED.strip().replace(old, new))).status == OK
+
+
+def test_two_strangers_with_one_history_are_known_to_nobody(prepare_csv: PrepareCsv, shop_csv: str) -> None:
+    strangers = DOUBLED.strip().replace(",ann,", ",other,")
+
+    assert leaks.same_history_twice(prepare_csv(shop_csv + strangers)).status == OK
+
+
+def test_a_strangers_own_session_is_not_under_another_name(tampered: Tampered) -> None:
+    prepared = tampered("sessions/split", 0, s.VAL)  # ann looks new and is in train, which another check finds
+
+    assert leaks.same_history_twice(prepared).status == OK
 
 
 def test_sessions_of_few_different_rows_are_passed_over(prepare_csv: PrepareCsv, shop_csv: str) -> None:

@@ -52,6 +52,13 @@ def test_where_both_hit_there_is_no_difference_and_a_warning(prepare_csv: Prepar
     assert check.status == WARN
 
 
+def test_what_a_history_holds_is_not_ranked(prepare_csv: PrepareCsv) -> None:
+    # after b comes a six times and c three times, and whoever is asked for c has seen a
+    prepared = prepare_csv(walks(("02", "abc", 3), ("03", "ba", 6), ("12", "abc", 12)))
+
+    assert only(order.shuffle_test(prepared, cutoff=1, **SETTINGS)).in_order.mean == 1.0
+
+
 def test_few_visitors_give_no_verdict(prepare_csv: PrepareCsv) -> None:
     few = (*IN_ORDER[:2], ("12", "abc", 9))
 
@@ -120,6 +127,18 @@ def test_steps_are_trips_where_a_log_has_orders_only(prepare_csv: PrepareCsv) ->
     # after c d come e and f; after a b come c and d, no news, and then e and f as the only items left
     assert only(check).in_order.mean == 1.0
     assert only(check).difference.examples == 24
+
+
+def test_an_item_does_not_follow_itself(prepare_csv: PrepareCsv) -> None:
+    # two trips for a and b each: b follows a and a follows b
+    trips = [f"2026-01-0{day}T10:00,u,purchase,{item}" for day in (2, 3) for item in "ab"]
+    prepared = prepare_csv("\n".join(["timestamp,user_id,event,item_id", *trips, "2026-01-31T00:00,u,purchase,a"]))
+
+    model = order.fit(
+        prepared, order.item_steps(prepared), transitions=100, neighbours=9, generator=np.random.default_rng(1)
+    )
+
+    assert model.follows.toarray().tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0]]
 
 
 def test_the_strongest_successors_are_kept_as_shares_of_all() -> None:
