@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "prepare": "turn a raw log into a prepared dataset",
+    "audit": "check a prepared dataset for leaks, and draw what kind of data it is",
     "train": "fit a model, resume a run, or refit a finished one on everything",
     "evaluate": "judge a run on test strangers beside the baselines, and write the report",
     "export": "turn a finished run into a bundle",
@@ -62,7 +63,10 @@ def main() -> None:
 
 
 def execute(command: str, arguments: list[str]) -> None:
-    """Run one command; whatever goes wrong for a known reason is one line on stderr and exit code 2."""
+    """Run one command; whatever goes wrong for a known reason is one line on stderr and exit code 2.
+
+    A command that checks something ends with exit code 1 where it does not hold, its output made.
+    """
     import importlib
 
     import hydra
@@ -92,10 +96,12 @@ def one_line_errors() -> Iterator[None]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from shopkeeper.config import UserError
+    from shopkeeper.config import CheckFailed, UserError
 
     try:
         yield
+    except CheckFailed as error:
+        fail(str(error), code=1)
     except UserError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:

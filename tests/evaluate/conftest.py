@@ -1,10 +1,20 @@
-"""Judged ranks small enough to check by hand: 12 strangers at k = 0 and 1, one target each, three models."""
+"""What tests of judgements and audits share.
 
+Judged ranks small enough to check by hand: 12 strangers at k = 0 and 1, one target each, three models. A shop of
+eleven events, and ways to prepare and to tamper with it.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from shopkeeper.data.prepare import prepare
+from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.evaluate.ranks import MISS
 from shopkeeper.evaluate.tables import Judged, tabulate
 
@@ -43,3 +53,61 @@ def judgements() -> list[Judged]:
 @pytest.fixture
 def metrics(judgements: list[Judged]) -> dict[str, Any]:
     return tabulate(judgements, ks=[0, 1, 2], cutoff=20, resamples=50, seed=0, subject="own")
+
+
+SHOP = """
+    timestamp,user_id,session_id,event,item_id,order_id,channel
+    2026-01-02T10:00,ann,a1,view_item,bread,,web
+    2026-01-02T10:01,ann,a1,view_item,milk,,web
+    2026-01-02T10:02,ann,a1,purchase,milk,o1,web
+    2026-01-03T09:00,cid,c1,view_item,tea,,app
+    2026-01-12T08:00,bob,b1,view_item,jam,,app
+    2026-01-12T08:01,bob,b1,view_item,milk,,app
+    2026-01-12T08:02,bob,b1,purchase,milk,o2,app
+    2026-01-13T08:00,ann,a2,view_item,tea,,web
+    2026-01-22T06:00,eve,e1,view_item,honey,,tv
+    2026-01-22T06:01,eve,e1,purchase,bread,o3,tv
+    2026-01-31T00:00,bob,b2,view_item,tea,,app
+"""
+"""Cut on the 11th and the 21st. Visitors by number: ann 0, bob 1, cid 2, eve 3; sessions: a1 0, a2 1, b1 2, b2 3, c1 4,
+e1 5. Ann and cid are in train; bob is a stranger of validation, eve of test."""
+
+CUTS = ("val_share=null", "test_share=null", "val_days=10", "test_days=10", "holdout_share=0")
+
+
+@pytest.fixture(scope="session")
+def prepare_csv(compose: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Prepared]:
+    """`prepare_csv(text, *overrides)`: prepare a log written as CSV, cut ten and twenty days before its end."""
+
+    def run(text: str, *overrides: str) -> Prepared:
+        folder = tmp_path_factory.mktemp("shop")
+        (folder / "log.csv").write_text("\n".join(line.strip() for line in text.strip().splitlines()))
+        where = ["data=events", f"data.events={folder / 'log.csv'}", f"output={folder / 'prepared'}", "threads=1"]
+        cuts = [f"data.split.{cut}" for cut in CUTS]
+        return prepare(compose("prepare", PrepareConfig, *where, *cuts, *overrides), say=lambda text: None)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shop_csv() -> str:
+    return SHOP
+
+
+@pytest.fixture(scope="session")
+def shop(prepare_csv: Callable[..., Prepared]) -> Prepared:
+    return prepare_csv(SHOP)
+
+
+@pytest.fixture
+def tampered(shop: Prepared, tmp_path: Path) -> Callable[..., Prepared]:
+    """`tampered("rows/time", at, value)`: the shop with one number of an array changed behind the manifest's back."""
+
+    def change(array: str, at: int, value: Any) -> Prepared:
+        folder = shutil.copytree(shop.path, tmp_path / "tampered")
+        values = np.load(folder / f"{array}.npy")
+        values[at] = value
+        np.save(folder / f"{array}.npy", values)
+        return Prepared.read(folder)
+
+    return change
