@@ -33,11 +33,7 @@ def read_with_campaigns(engine: Engine, config: DataConfig) -> Source:
     returned = messages(redemptions, about, REDEEMED, _.redemption_date, LAST_SECOND, engine.clock)
     counts = [int(table.count().execute()) for table in (opened, returned)]
     bought = source.events.mutate(channel=ibis.literal(STORE))
-    columns = [
-        sent.select(**{c: sent[c] if c in sent.columns else ibis.null(kind) for c, kind in bought.schema().items()})
-        for sent in (opened, returned)
-    ]
-    source.events = after_each_other([bought, *columns])
+    source.events = after_each_other([bought, *(alike(sent, bought) for sent in (opened, returned))])
     source.rows += sum(counts)
     source.notes.append(
         f"beside the purchases: {counts[0]:,} campaigns that reached a household, {counts[1]:,} coupons"
@@ -62,3 +58,9 @@ def messages(sent: ir.Table, about: ir.Table, event: str, date: ir.Value, second
             "channel": ibis.ifelse(known.campaign_type == PERSONAL, MAIL, LEAFLET),
         }
     )
+
+
+def alike(table: ir.Table, other: ir.Table) -> ir.Table:
+    """A table with the columns of another, null where it has none."""
+    kinds = other.schema().items()
+    return table.select(**{c: table[c] if c in table.columns else ibis.null(kind) for c, kind in kinds})

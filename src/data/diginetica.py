@@ -4,8 +4,8 @@ import ibis
 import ibis.expr.types as ir
 from ibis import _
 
+from shopkeeper.data.columns import microseconds
 from shopkeeper.data.log import RawFeed, RawLog
-from shopkeeper.data.sessions import microseconds
 from shopkeeper.data.settings import DataConfig
 
 DAY = 86_400_000

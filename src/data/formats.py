@@ -78,7 +78,7 @@ def paths(tree: ir.Table) -> ir.Table:
     up = parents.select(at="categoryid", next="parent")
     for _level in range(LEVELS):
         joined = found.left_join(up.view(), [("above", "at")])
-        longer = ibis.ifelse(joined.above.notnull(), joined.above + s.PATH + joined.path, joined.path)
+        longer = (joined.above + s.PATH).fill_null("") + joined.path  # named once: what is repeated doubles by level
         found = joined.select(category="category", path=longer, above="next")
     return found.select(category="category", path=ibis.ifelse(found.above.isnull(), found.path, found.category))
 
@@ -106,7 +106,8 @@ def recbole(log: RawLog, config: DataConfig) -> None:
         return
     log.items = without_types(log.items)
     for ours, names in RECBOLE_ITEMS.items():
-        found = [name for name in names if name in log.items.columns]
+        mapped = config.item_columns.values()
+        found = [name for name in names if name in log.items.columns and name not in mapped]
         if found and ours not in (*log.items.columns, *config.item_columns):
             log.items = log.items.rename({ours: found[0]})
 

@@ -88,7 +88,6 @@ def open_log(engine: Engine, config: DataConfig) -> RawLog:
     Raises:
         UserError: when one is missing or cannot be read.
     """
-
     feeds = {name: open_feed(engine, name, feed, columns_read(config, feed)) for name, feed in feeds_of(config).items()}
     named, found = sides_of(config), sides_there(config)
     tables = {name: open_table(engine, path, key_of(name), config.csv) for name, path in found.items()}
