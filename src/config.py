@@ -1,11 +1,11 @@
 """Typed schemas of every stage's configuration: YAML holds the values, these classes check them strictly."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
     Raises:
         UserError: for a key that is unknown, missing or of the wrong type; the message names it.
     """
+    for key in missing_keys(OmegaConf.to_container(cfg, resolve=False)):  # merging would fill it with a default
+        raise UserError(f"{key} is not set: give it on the command line as {key}=...")
     try:
         return cast(T, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg)))
     except MissingMandatoryValue as error:
@@ -34,6 +36,15 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
         first_line = str(error).splitlines()[0]
         key = error.full_key
         raise UserError(f"config: {first_line}" + (f" (key: {key})" if key else "")) from error
+
+
+def missing_keys(tree: Any, path: str = "") -> Iterator[str]:
+    """Keys, in full, whose value is `???`; OmegaConf's own function fails on an interpolation that leads to one."""
+    if tree == MISSING:
+        yield path
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from missing_keys(value, f"{path}.{key}" if path else str(key))
 
 
 FREE_KEYS = (

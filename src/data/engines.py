@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -69,10 +70,9 @@ class DuckDB(Engine):
         elif kind == "json":
             table = self.con.read_json(names, union_by_name=True)
         else:
-            options = {} if csv.separator is None else {"sep": csv.separator}
-            table = self.con.read_csv(
-                names, all_varchar=True, header=True, encoding=csv.encoding, union_by_name=True, **options
-            )
+            options: dict[str, Any] = {} if csv.separator is None else {"sep": csv.separator}
+            options |= {"header": True} if csv.columns is None else {"header": False, "names": list(csv.columns)}
+            table = self.con.read_csv(names, all_varchar=True, encoding=csv.encoding, union_by_name=True, **options)
         return numbered(table)
 
     def attach(self, file: Path, name: str) -> ir.Table:

@@ -10,7 +10,11 @@ from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.engines import Engine
 from shopkeeper.data.settings import DataConfig, FeedConfig
-from shopkeeper.data.tables import files_of, is_database, open_table
+from shopkeeper.data.tables import files_of, is_database, is_there, open_table
+
+SIDES = ("items", "users", "identities")
+ELEMENTS = 2**20
+"""More than any list in a row has."""
 
 
 @dataclass
@@ -20,6 +24,10 @@ class RawFeed:
     table: ir.Table
     config: FeedConfig
     key: str
+
+    def require(self, *columns: str) -> None:
+        """Raise a UserError for the first of the columns that the table lacks."""
+        require_columns(self.table, columns, f"{self.key}: {self.config.events}")
 
 
 @dataclass
@@ -37,6 +45,42 @@ class RawLog:
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def feed(self, name: str, *columns: str) -> RawFeed:
+        """An event table that a format reads, with these columns.
+
+        Raises:
+            UserError: when the config does not name it, or it lacks a column.
+        """
+        if name not in self.feeds:
+            raise UserError(f"data.feeds.{name} is not set: this format reads it")
+        self.feeds[name].require(*columns)
+        return self.feeds[name]
+
+    def extra(self, name: str, *columns: str) -> ir.Table:
+        """A table that a format reads besides, with these columns.
+
+        Raises:
+            UserError: when the config does not name it, or it lacks a column.
+        """
+        if name not in self.extras:
+            raise UserError(f"data.extras.{name} is not set: this format reads it")
+        require_columns(self.extras[name], columns, f"data.extras.{name}")
+        return self.extras[name]
+
+
+def require_columns(table: ir.Table, columns: Collection[str], where: str) -> None:
+    for column in columns:
+        if column not in table.columns:
+            there = ", ".join(c for c in table.columns if c != s.ROW)
+            raise UserError(f"{where} has no column {column!r}, which this format reads; it has: {there}")
+
+
+def exploded(table: ir.Table, column: str, *, keep_empty: bool = False) -> ir.Table:
+    """A row per element of a list, in its order; `keep_empty` keeps a row without one as it is, its element null."""
+    rows = table.unnest(column, offset="position", keep_empty=keep_empty)
+    row = rows[s.ROW] * ELEMENTS + rows.position.fill_null(0)
+    return rows.mutate(**{s.ROW: row.cast("int64")}).drop("position")
+
 
 def open_log(engine: Engine, config: DataConfig) -> RawLog:
     """Open all tables that the config names, lazily.
@@ -44,22 +88,31 @@ def open_log(engine: Engine, config: DataConfig) -> RawLog:
     Raises:
         UserError: when one is missing or cannot be read.
     """
-
-    def side(path: str | None, key: str) -> ir.Table | None:
-        return open_table(engine, path, key, config.csv) if path else None
-
     feeds = {name: open_feed(engine, name, feed, columns_read(config, feed)) for name, feed in feeds_of(config).items()}
+    named, found = sides_of(config), sides_there(config)
+    tables = {name: open_table(engine, path, key_of(name), config.csv) for name, path in found.items()}
     return RawLog(
         feeds=feeds,
-        items=side(config.items, "data.items"),
-        users=side(config.users, "data.users"),
-        identities=side(config.identities, "data.identities"),
-        extras={
-            name: open_table(engine, path, f"data.extras.{name}", config.csv)
-            for name, path in config.extras.items()
-            if path
-        },
+        **{name: tables.pop(name, None) for name in SIDES},
+        extras=tables,
+        notes=[f"{key_of(name)}: no {path}, read without it" for name, path in named.items() if name not in found],
     )
+
+
+def sides_of(config: DataConfig) -> dict[str, str]:
+    """Path of every table beside the events, by name."""
+    named = {name: getattr(config, name) for name in SIDES} | config.extras
+    return {name: path for name, path in named.items() if path}
+
+
+def sides_there(config: DataConfig) -> dict[str, str]:
+    """Those of `sides_of` to be read: all but the optional ones that are not there."""
+    return {name: path for name, path in sides_of(config).items() if name not in config.optional or is_there(path)}
+
+
+def key_of(name: str) -> str:
+    """Where the config names a table beside the events."""
+    return f"data.{name}" if name in SIDES else f"data.extras.{name}"
 
 
 def feeds_of(config: DataConfig) -> dict[str, FeedConfig]:
@@ -84,14 +137,16 @@ def feeds_of(config: DataConfig) -> dict[str, FeedConfig]:
     }
 
 
-def open_feed(engine: Engine, name: str, config: FeedConfig, wanted: Collection[str]) -> RawFeed:
+def open_feed(engine: Engine, name: str, config: FeedConfig, wanted: Collection[str] | None) -> RawFeed:
     key = f"data.feeds.{name}" if name else "data.events"
     assert config.csv is not None
     return RawFeed(open_table(engine, config.events, key, config.csv, wanted=wanted), config, key)
 
 
-def columns_read(config: DataConfig, feed: FeedConfig) -> set[str]:
-    """Names, in the log, of the columns of an event table that are read."""
+def columns_read(config: DataConfig, feed: FeedConfig) -> set[str] | None:
+    """Names, in the log, of the columns of an event table that are read; None, all, where a format reshapes it."""
+    if config.source != "events":
+        return None
     ours = {s.TIMESTAMP, s.EVENT, *s.IDS, *s.PROPERTIES, *s.ITEM_TEXTS, config.privacy.consent}
     named = {*(feed.columns or {}).values(), *config.item_columns.values()}
     return ours | named | {*(s.DEFAULT_CONTEXT if config.context is None else config.context)}
@@ -100,8 +155,7 @@ def columns_read(config: DataConfig, feed: FeedConfig) -> set[str]:
 def places(config: DataConfig) -> list[str]:
     """Every path or URL that the config names."""
     feeds = [config.events, *(feed.events for feed in config.feeds.values())]
-    sides = [config.items, config.users, config.identities, *config.extras.values()]
-    return [path for path in (*feeds, *sides) if path]
+    return [path for path in (*feeds, *sides_there(config).values()) if path]
 
 
 def log_files(config: DataConfig) -> list[Path]:

@@ -19,6 +19,8 @@ DEFAULT_CONTEXT: Final = ("channel", "device", "country")
 CATEGORY: Final = "category"
 BRAND: Final = "brand"
 TITLE: Final = "title"
+PATH: Final = " > "
+"""Between the levels of a category, from coarse to fine."""
 ITEM_TEXTS: Final = (TITLE, CATEGORY, BRAND)
 ITEM_COLUMNS: Final = (*ITEM_TEXTS, PRICE)
 

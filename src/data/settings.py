@@ -33,9 +33,10 @@ class SplitConfig:
 
 @dataclass(kw_only=True)
 class CsvConfig:
-    """How CSV files are written; a separator of null is found by looking at the file."""
+    """How CSV files are written; a separator of null is found by looking at the file, columns of null in its header."""
 
     separator: str | None = None
+    columns: list[str] | None = None
     decimal: str = "."
     encoding: str = "utf-8"
 
@@ -135,12 +136,13 @@ class DataConfig:
     """What to read and what its columns mean."""
 
     source: str
-    folder: str | None
+    folder: str | None = None  # of the named formats that are several files; their YAML has the key
     events: str | None
     items: str | None
     users: str | None
     identities: str | None
     extras: dict[str, str | None]
+    optional: list[str]
     columns: dict[str, str]
     constants: dict[str, str]
     event_names: dict[str, str]
@@ -151,6 +153,7 @@ class DataConfig:
     item_columns: dict[str, str]
     user_columns: dict[str, str]
     identity_columns: dict[str, str]
+    category_separator: str | None
     feeds: dict[str, FeedConfig]
     context: list[str] | None
     relabel: dict[str, dict[str, str]]

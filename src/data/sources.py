@@ -58,11 +58,15 @@ def read_source(engine: Engine, config: DataConfig) -> Source:
         from shopkeeper.data.complete_journey import read_complete_journey
 
         return read_complete_journey(engine, config)
+    if config.source == "complete_journey_campaigns":
+        from shopkeeper.data.campaigns import read_with_campaigns
+
+        return read_with_campaigns(engine, config)
     if config.source == "simulated":
         return read_simulated(engine, config)
     if config.source in FORMATS:
         return read_events(engine, config)
-    known = ", ".join(sorted([*FORMATS, "complete_journey", "simulated"]))
+    known = ", ".join(sorted([*FORMATS, "complete_journey", "complete_journey_campaigns", "simulated"]))
     raise UserError(f"data.source={config.source!r} is unknown: use one of {known}")
 
 
@@ -103,11 +107,14 @@ def read_events(engine: Engine, config: DataConfig) -> Source:
     tables, examples = zip(*(canonical_events(feed, texts) for feed in feeds), strict=True)
     events = after_each_other(list(tables))
     read = partial(read_side, config=config, notes=notes)
+    items = (
+        items_of_events(events, own_items)
+        if own_items
+        else read(log.items, config.items, "data.items", s.ITEM, config.item_columns, used=s.ITEM_COLUMNS)
+    )
     return Source(
         events=events.drop(*(c for c in own_items if c not in context)),
-        items=items_of_events(events, own_items)
-        if own_items
-        else read(log.items, config.items, "data.items", s.ITEM, config.item_columns, used=s.ITEM_COLUMNS),
+        items=with_paths(items, config.category_separator),
         items_are_listed=not own_items,
         users=read(log.users, config.users, "data.users", s.USER, config.user_columns),
         identities=read_identities(log.identities, config),
@@ -252,6 +259,13 @@ def items_of_events(events: ir.Table, columns: Sequence[str]) -> ir.Table:
     described = events.filter(_[s.ITEM].notnull() & ibis.or_(*(_[c].notnull() for c in columns)))
     first = ibis.row_number().over(ibis.window(group_by=s.ITEM, order_by=[s.TIMESTAMP, s.ROW]))
     return described.mutate(again=first).filter(_.again == 0).select(s.ITEM, *columns)
+
+
+def with_paths(items: ir.Table | None, separator: str | None) -> ir.Table | None:
+    """Items whose categories, written with a separator of the log's own, read `a > b > c`."""
+    if items is None or separator is None or s.CATEGORY not in items.columns:
+        return items
+    return items.mutate(**{s.CATEGORY: items[s.CATEGORY].replace(separator, s.PATH)})
 
 
 def relabel_users(users: ir.Table, relabel: Mapping[str, Mapping[str, str]]) -> ir.Table:

@@ -50,9 +50,11 @@ class Spark(Engine):
         elif kind == "json":
             frame = reader.option("mode", "FAILFAST").json(names)
         else:
+            if csv.columns is not None:
+                reader = reader.schema(", ".join(f"`{column}` string" for column in csv.columns))
             frame = reader.options(
-                header=True, sep=csv.separator or separator_of(files[0], csv), encoding=csv.encoding, multiLine=True,
-                quote='"', escape='"', mode="FAILFAST",
+                header=csv.columns is None, sep=csv.separator or separator_of(files[0], csv), encoding=csv.encoding,
+                multiLine=True, quote='"', escape='"', mode="FAILFAST",
             ).csv(names)  # fmt: skip
         return self._view(with_rows(frame, names))
 

@@ -14,7 +14,12 @@ from shopkeeper.data import schema as s
 from shopkeeper.data.engines import Engine
 from shopkeeper.data.settings import CsvConfig
 
-KINDS = {"parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "csv", "jsonl": "json", "ndjson": "json"}
+KINDS = {
+    **dict.fromkeys(("parquet", "pq"), "parquet"),
+    **dict.fromkeys(("csv", "tsv", "dat", "inter", "item", "user"), "csv"),
+    **dict.fromkeys(("jsonl", "ndjson"), "json"),
+}
+"""By a file's ending."""
 PLAIN = CsvConfig()
 ROWS = "number of rows"
 
@@ -107,6 +112,14 @@ def files_of(path: str, key: str = "") -> list[Path]:
 def kinds_of(path: str) -> set[str | None]:
     """The kinds of the files a path stands for; none for a database, whose tables are read from its copy."""
     return {kind_of(file) for file in files_of(path)}
+
+
+def is_there(path: str) -> bool:
+    """Whether a path stands for any file; a database is taken at its word."""
+    try:
+        return is_database(path) or bool(files_of(path))
+    except UserError:
+        return False
 
 
 def kind_of(file: Path) -> str | None:

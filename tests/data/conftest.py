@@ -4,6 +4,7 @@ A log is text, one row a line: day of January 2026 and time, user, session, even
 as name=value; "-" is null. The columns that no row mentions are absent.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from shopkeeper.config import parse
+from shopkeeper.config import configure, parse
 from shopkeeper.data.engines import DuckDB
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
@@ -148,6 +149,33 @@ def prepare_log(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Prepa
         return prepare(make_settings(make_config(**paths, **changes), folder / "prepared"), say=lambda text: None)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def prepare_as(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Prepared]:
+    """`prepare_as("otto", "data.events=F", ...)`: prepare a log in a named format as the command would."""
+
+    def run(name: str, *overrides: str) -> Prepared:
+        output = tmp_path_factory.mktemp(name) / "prepared"
+        few = ["threads=1", "data.split.val_share=0.25", "data.split.test_share=0.25"]
+        config = configure("prepare", PrepareConfig, f"data={name}", f"output={output}", *few, *overrides)
+        return prepare(config, say=lambda text: None)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """The place of a real file that lies beside the repository, or where SHOPKEEPER_SHARED_DATA says; else skips."""
+
+    def find(name: str) -> Path:
+        beside = Path(__file__).parents[3] / "shared" / "data"
+        place = Path(os.environ.get("SHOPKEEPER_SHARED_DATA", beside)) / name
+        if not place.exists():
+            pytest.skip(f"{place} is not there: set SHOPKEEPER_SHARED_DATA to the folder that holds {name}")
+        return place
+
+    return find
 
 
 @pytest.fixture(scope="session")
