@@ -25,8 +25,8 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
     Raises:
         UserError: for a key that is unknown, missing or of the wrong type; the message names it.
     """
-    for key in missing_keys(OmegaConf.to_container(cfg, resolve=False)):  # merging would fill it with a default
-        raise UserError(f"{key} is not set: give it on the command line as {key}=...")
+    for missing in missing_keys(OmegaConf.to_container(cfg, resolve=False)):  # merging would fill it with a default
+        raise UserError(f"{missing} is not set: give it on the command line as {missing}=...")
     try:
         return cast(T, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg)))
     except MissingMandatoryValue as error:

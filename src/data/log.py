@@ -88,7 +88,7 @@ def open_log(engine: Engine, config: DataConfig) -> RawLog:
     Raises:
         UserError: when one is missing or cannot be read.
     """
-    feeds = {name: open_feed(engine, name, feed, columns_read(config, feed)) for name, feed in feeds_of(config).items()}
+    feeds = {name: open_feed(engine, name, feed, config) for name, feed in feeds_of(config).items()}
     named, found = sides_of(config), sides_there(config)
     tables = {name: open_table(engine, path, key_of(name), config.csv) for name, path in found.items()}
     return RawLog(
@@ -137,16 +137,15 @@ def feeds_of(config: DataConfig) -> dict[str, FeedConfig]:
     }
 
 
-def open_feed(engine: Engine, name: str, config: FeedConfig, wanted: Collection[str] | None) -> RawFeed:
+def open_feed(engine: Engine, name: str, feed: FeedConfig, config: DataConfig) -> RawFeed:
     key = f"data.feeds.{name}" if name else "data.events"
-    assert config.csv is not None
-    return RawFeed(open_table(engine, config.events, key, config.csv, wanted=wanted), config, key)
+    assert feed.csv is not None
+    wanted = columns_read(config, feed) if config.source == "events" else None  # a format reads columns of its own
+    return RawFeed(open_table(engine, feed.events, key, feed.csv, wanted=wanted), feed, key)
 
 
-def columns_read(config: DataConfig, feed: FeedConfig) -> set[str] | None:
-    """Names, in the log, of the columns of an event table that are read; None, all, where a format reshapes it."""
-    if config.source != "events":
-        return None
+def columns_read(config: DataConfig, feed: FeedConfig) -> set[str]:
+    """Names, in the log, of the columns of an event table that are read."""
     ours = {s.TIMESTAMP, s.EVENT, *s.IDS, *s.PROPERTIES, *s.ITEM_TEXTS, config.privacy.consent}
     named = {*(feed.columns or {}).values(), *config.item_columns.values()}
     return ours | named | {*(s.DEFAULT_CONTEXT if config.context is None else config.context)}

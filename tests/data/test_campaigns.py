@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,7 +21,7 @@ def source(
     engine: DuckDB, data_config: Callable[..., DataConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Source:
     """Two baskets, the second with a coupon line; a campaign of each kind, and one without a description."""
-    tables = {
+    tables: dict[str, dict[str, Any]] = {
         "transactions": {
             "household_id": [1, 2],
             "store_id": [330, 440],
@@ -76,15 +77,10 @@ def test_campaigns_and_coupons_are_events_without_an_item(source: Source) -> Non
 
 
 def test_dates_are_the_shop_s_and_a_coupon_counts_when_its_day_is_over(source: Source) -> None:
-    times = source.events.order_by("source_row").execute()["timestamp"]
+    times = source.events.order_by("source_row").execute()["timestamp"][1:].dt.strftime("%m-%d %H:%M:%S")
 
     # New York is five hours behind UTC in January, four in July; the campaign without a description has no date
-    assert times[1:].astype(str).tolist() == [
-        "2017-01-15 05:00:00",
-        "2017-07-01 04:00:00",
-        "NaT",
-        "2017-01-21 04:59:59",
-    ]
+    assert times.fillna("").tolist() == ["01-15 05:00:00", "07-01 04:00:00", "", "01-21 04:59:59"]
 
 
 def test_the_files_are_part_of_the_source(source: Source) -> None:

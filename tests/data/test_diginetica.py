@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,3 +130,17 @@ def test_the_real_files_are_read_whole(prepare_as: PrepareAs, shared: Callable[[
     dates = own["timestamp"].dt.strftime("%Y-%m-%d")
     assert set(dates[own["item_id"] == "55275"]) == {"2016-04-24"}
     assert "2016-02-02" in set(dates[own["event"] == "view_item"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The copy keyword is deprecated")  # pyspark 4.3 on pandas 3
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17, and there is no java on the path")
+def test_every_engine_reads_diginetica_alike(prepare_as: PrepareAs, shop: Path) -> None:
+    pytest.importorskip("pyspark", reason='pyspark is not installed: pip install "shopkeeper[spark]"')
+    (shop / "products.csv").write_text("itemId;pricelog2;product.name.tokens\n10;3.5;4875,776,56689\n12;0;12\n")
+    spark = ["engine=spark", "spark.memory=1g", "spark.settings={spark.sql.shuffle.partitions: '2'}"]
+
+    found = [prepare_as("diginetica", f"data.folder={shop}", *engine).manifest for engine in ([], spark)]
+
+    assert found[0]["content_hash"] == found[1]["content_hash"]
+    assert (found[0]["counts"], found[0]["notes"]) == (found[1]["counts"], found[1]["notes"])

@@ -21,8 +21,7 @@ def account(prepared: Prepared) -> list[int]:
 
 
 def kinds(prepared: Prepared) -> dict[str, int]:
-    counts: dict[str, int] = prepared.events_frame()["event"].value_counts().to_dict()
-    return counts
+    return {str(kind): n for kind, n in prepared.events_frame()["event"].value_counts().items()}
 
 
 def told(frame: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:

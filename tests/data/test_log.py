@@ -6,8 +6,8 @@ import pytest
 
 from shopkeeper.config import UserError
 from shopkeeper.data.engines import DuckDB
-from shopkeeper.data.log import columns_read, feeds_of, is_live, log_files, open_log, places
-from shopkeeper.data.settings import DataConfig, FeedConfig
+from shopkeeper.data.log import columns_read, exploded, feeds_of, is_live, log_files, open_log, places
+from shopkeeper.data.settings import CsvConfig, DataConfig, FeedConfig
 
 Configure = Callable[..., DataConfig]
 
@@ -57,3 +57,34 @@ def test_a_database_is_live_and_only_what_is_used_is_read_of_it(data_config: Con
     read = columns_read(config, feeds_of(config)[""])
     assert {"am", "event", "price", "shop", "consent", "category"} <= read
     assert not {"channel", "unused"} & read
+
+
+def test_a_table_that_is_optional_may_be_missing_and_is_noted(
+    engine: DuckDB, data_config: Configure, tmp_path: Path
+) -> None:
+    pd.DataFrame({"event": ["x"]}).to_parquet(tmp_path / "events.parquet")
+    paths = {"events": str(tmp_path / "events.parquet"), "items": "/nowhere/*.item"}
+
+    config = data_config(**paths, extras={"tree": "/nowhere/tree.csv"}, optional=["items", "tree"])
+    log = open_log(engine, config)
+
+    assert (log.items, log.extras) == (None, {})
+    assert log.notes == [
+        "data.items: no /nowhere/*.item, read without it",
+        "data.extras.tree: no /nowhere/tree.csv, read without it",
+    ]
+    assert places(config) == [paths["events"]]
+    with pytest.raises(UserError, match=r"data\.extras\.tree: /nowhere/tree\.csv does not exist"):
+        open_log(engine, data_config(**paths, extras={"tree": "/nowhere/tree.csv"}, optional=["items"]))
+
+
+def test_the_elements_of_a_list_keep_its_order(engine: DuckDB, tmp_path: Path) -> None:
+    pd.DataFrame({"who": ["a", "b", "c"], "seen": [["y", "x"], [], ["z"]]}).to_parquet(tmp_path / "t.parquet")
+    table = engine.scan([tmp_path / "t.parquet"], "parquet", CsvConfig())
+
+    found = exploded(table, "seen", keep_empty=True).order_by("source_row").execute()
+
+    assert found["who"].tolist() == ["a", "a", "b", "c"]
+    assert found["seen"].fillna("").tolist() == ["y", "x", "", "z"]
+    assert found["source_row"].is_unique
+    assert exploded(table, "seen").count().execute() == 3
