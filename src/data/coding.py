@@ -14,6 +14,8 @@ from shopkeeper.data.engines import Engine
 from shopkeeper.data.writer import write_columns
 
 VISITOR_KEY = "visitor_key"
+FEW = 32
+"""Values."""
 
 
 class Coded(NamedTuple):
@@ -37,18 +39,15 @@ def code_events(
     Arrays: visitor, time (microseconds UTC), event, item, context_<column>, the given properties, and session_id and
     order_id where the log has any.
     """
-    events = with_visitors(events)
-    visitors = dictionary(engine, events, VISITOR_KEY)
+    events, visitors = with_visitors(engine, events)
     ids = {c: dictionary(engine, events, c) for c in (s.ITEM, s.SESSION, s.ORDER)}
     there = [c for c, table in ids.items() if c == s.ITEM or int(table.count().execute())]
     values = vocabularies(events, [s.EVENT, *context])
-    coded = events.join(visitors, VISITOR_KEY)
+    coded = events
     for column in there:
         coded = coded.left_join(ids[column], column).drop(f"{column}_right")
     for column, names in values.items():
-        codes = pa.array(range(1, len(names) + 1), pa.int32())
-        table = engine.put(f"codes_{column}", pa.table({column: pa.array(names, pa.string()), code(column): codes}))
-        coded = coded.left_join(table, column).drop(f"{column}_right")
+        coded = with_codes(engine, coded, column, names)
     ordered = coded.order_by([code(VISITOR_KEY), s.TIMESTAMP, s.ROW]).select(
         visitor=_[code(VISITOR_KEY)] - 1,
         time=microseconds(_[s.TIMESTAMP]),
@@ -59,7 +58,7 @@ def code_events(
     )
     count = int(events.count().execute())
     write_columns(engine, ordered, folder, count=count)
-    numbered = visitors.select(VISITOR_KEY, visitor=_[code(VISITOR_KEY)] - 1)
+    numbered = visitors.select(VISITOR_KEY, visitor=(_[code(VISITOR_KEY)] - 1).cast("int32"))
     return Coded(numbered, ids[s.ITEM].select(s.ITEM, code=_[code(s.ITEM)]), values, count)
 
 
@@ -68,19 +67,40 @@ def code(column: str) -> str:
     return f"{column}_code"
 
 
-def with_visitors(events: ir.Table) -> ir.Table:
-    """Name each row's visitor: its user, else the user seen in its session, else the session itself.
+def with_visitors(engine: Engine, events: ir.Table) -> tuple[ir.Table, ir.Table]:
+    """Code each row's visitor: its user, else the user seen in its session, else the session itself.
 
-    Keys are prefixed (`u:`, `s:`) so that a user and a session of the same id stay two visitors.
+    Returns the events with the code, and the visitors by key; keys are prefixed (`u:`, `s:`) so that a user and a
+    session of the same id stay two visitors.
     """
-    nobody = _[s.USER].isnull()
-    if not int(events.filter(nobody).count().execute()):
-        return events.mutate(**{VISITOR_KEY: "u:" + _[s.USER]})
+    if not int(events.filter(_[s.USER].isnull()).count().execute()):
+        users = dictionary(engine, events, s.USER)
+        visitors = users.mutate(**{VISITOR_KEY: "u:" + _[s.USER], code(VISITOR_KEY): _[code(s.USER)]})
+        coded = events.join(users, s.USER)
+        return coded.rename({code(VISITOR_KEY): code(s.USER)}), visitors.drop(s.USER, code(s.USER))
+    keyed = with_keys(events)
+    visitors = dictionary(engine, keyed, VISITOR_KEY)
+    return keyed.join(visitors, VISITOR_KEY), visitors
+
+
+def with_keys(events: ir.Table) -> ir.Table:
+    """Name each row's visitor."""
     named = events.filter(_[s.USER].notnull() & _[s.SESSION].notnull())
     owners = named.group_by(s.SESSION).agg(owner=_[s.USER].max())
     joined = events.left_join(owners, s.SESSION).drop(f"{s.SESSION}_right")
     user = ibis.coalesce(_[s.USER], _.owner)
     return joined.mutate(**{VISITOR_KEY: ibis.ifelse(user.notnull(), "u:" + user, "s:" + _[s.SESSION])}).drop("owner")
+
+
+def with_codes(engine: Engine, table: ir.Table, column: str, names: list[str]) -> ir.Table:
+    """The table with the code of a column; few values are told apart one by one, which is faster than a join."""
+    if len(names) <= FEW:
+        places = [(name, ibis.literal(place, "int32")) for place, name in enumerate(names, start=1)]
+        found = table[column].cases(*places, else_=ibis.null("int32")) if places else ibis.null("int32")
+        return table.mutate(**{code(column): found})
+    codes = pa.array(range(1, len(names) + 1), pa.int32())
+    values = engine.put(f"codes_{column}", pa.table({column: pa.array(names, pa.string()), code(column): codes}))
+    return table.left_join(values, column).drop(f"{column}_right")
 
 
 def dictionary(engine: Engine, events: ir.Table, column: str) -> ir.Table:

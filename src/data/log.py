@@ -13,7 +13,7 @@ from shopkeeper.data.settings import DataConfig, FeedConfig
 from shopkeeper.data.tables import files_of, is_database, is_there, open_table
 
 SIDES = ("items", "users", "identities")
-ELEMENTS = 2**20
+ELEMENTS = 2**14
 """More than any list in a row has."""
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from shopkeeper.data import schema as s
-from shopkeeper.data.coding import VISITOR_KEY, code_events, vocabularies, with_visitors
+from shopkeeper.data.coding import VISITOR_KEY, code_events, vocabularies, with_codes, with_keys
 from shopkeeper.data.engines import DuckDB
 
 BEGIN = datetime(2026, 1, 1)
@@ -36,7 +36,7 @@ def test_a_visitor_is_the_user_else_the_user_of_the_session_else_the_session(
 ) -> None:
     people = [(None, "s1"), ("ann", "s1"), (None, "s2"), ("s2", "s3"), ("bob", None)]
 
-    found = with_visitors(events([(0, "search", *who) for who in people])).order_by(s.ROW).execute()
+    found = with_keys(events([(0, "search", *who) for who in people])).order_by(s.ROW).execute()
 
     # the user named s2 and the session s2 stay two visitors
     assert found[VISITOR_KEY].tolist() == ["u:ann", "u:ann", "s:s2", "u:s2", "u:bob"]
@@ -45,7 +45,7 @@ def test_a_visitor_is_the_user_else_the_user_of_the_session_else_the_session(
 def test_no_row_is_lost_or_doubled_where_two_users_share_a_session(events: Callable[[Rows], ir.Table]) -> None:
     rows: Rows = [(0, "search", "ann", "s1"), (1, "search", "bob", "s1"), (2, "search", None, "s1")]
 
-    found = with_visitors(events(rows)).order_by(s.ROW).execute()
+    found = with_keys(events(rows)).order_by(s.ROW).execute()
 
     assert found[s.ROW].tolist() == [0, 1, 2]
     assert found[VISITOR_KEY].tolist() == ["u:ann", "u:bob", "u:bob"]
@@ -80,3 +80,13 @@ def test_values_have_the_order_of_their_names(events: Callable[[Rows], ir.Table]
         "user_id": ["a", "b"],
         "item_id": [],
     }
+
+
+def test_few_values_and_many_get_the_same_codes(engine: DuckDB) -> None:
+    names = sorted(f"value {n}" for n in range(40))
+    table = ibis.memtable({"row": [0, 1, 2], "word": ["value 7", None, "value 13"]})
+
+    for known in (names, names[:5], []):
+        found = with_codes(engine, table, "word", known).order_by("row").execute()["word_code"]
+        by_hand = [known.index(word) + 1 if word in known else None for word in ("value 7", None, "value 13")]
+        assert found.astype(object).where(found.notna(), None).tolist() == by_hand
