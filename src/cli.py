@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 COMMANDS = {
+    "inspect": "look at a log, and propose the YAML that prepare reads it with",
     "prepare": "turn a raw log into a prepared dataset",
     "train": "fit a model, resume a run, or refit a finished one on everything",
     "evaluate": "judge a run on test strangers beside the baselines, and write the report",
@@ -29,6 +30,7 @@ usage: shopkeeper <command> [key=value ...]
 
 Every command is a Hydra application: --help lists its keys, --cfg job prints its config, -m sweeps over values.
   shopkeeper demo output=demo
+  shopkeeper inspect shop.csv
   shopkeeper prepare data=events data.events=events.parquet output=prepared/mine
   shopkeeper train prepared=prepared/mine
 Serve a bundle with: shopkeeper-serve bundles/mine --port 8080
@@ -43,6 +45,8 @@ QUIET = [
     "hydra/hydra_logging=none",
 ]
 """Hydra writes no log files, and no folder but a sweep's: outputs are named in each command's config."""
+
+VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 
 
 def main() -> None:
@@ -76,12 +80,32 @@ def execute(command: str, arguments: list[str]) -> None:
         with one_line_errors():
             stage.run(parse(stage.SCHEMA, cfg))
 
+    if command == "inspect":
+        arguments = with_log(arguments)
     # flags last: argparse takes overrides in one piece only, and --info would take the next one for its value
     overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in arguments if a not in overrides]
     sys.argv = [f"shopkeeper {command}", *(QUIET if wants_run(flags) else []), *overrides, *flags]
     with one_line_errors():
         hydra.main(version_base="1.3", config_path="pkg://shopkeeper.configs", config_name=command)(task)()
+
+
+def with_log(arguments: list[str]) -> list[str]:
+    """The arguments of `inspect` with its bare ones, the tables to look at, as one override of `log`."""
+    tables, others, takes_value = [], [], False
+    for argument in arguments:
+        flag = argument.startswith("-")
+        override = "=" in argument.partition("://")[0] and not os.path.exists(argument)
+        bare = not (flag or override or takes_value or argument.startswith("~"))
+        (tables if bare else others).append(argument)
+        takes_value = flag and argument in VALUE_FLAGS
+    return [f"log=[{','.join(map(quoted, tables))}]", *others] if tables else others
+
+
+def quoted(path: str) -> str:
+    """A path as a string of Hydra's grammar, in which a quote or a final backslash is escaped."""
+    escaped = path.replace('"', '\\"')
+    return f'"{escaped}{chr(92) if escaped.endswith(chr(92)) else ""}"'
 
 
 @contextmanager

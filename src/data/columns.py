@@ -114,7 +114,7 @@ def as_id(column: ir.Column, path: str) -> ir.Value:
     kind = column.type()
     if kind.is_string():
         return column.nullif("")
-    if kind.is_integer():
+    if kind.is_integer() or kind.is_uuid() or (kind.is_decimal() and kind.scale == 0):
         return column.cast("string")
     if kind.is_floating():
         number = ibis.ifelse(column.isnan(), ibis.null("float64"), column)

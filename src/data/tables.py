@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -103,7 +104,9 @@ def scan(con: Backend, files: list[Path], csv: CsvConfig) -> ir.Table:
         return con.read_parquet(names, union_by_name=True)
     if kind == "json":
         return con.read_json(names, union_by_name=True)
-    options = {} if csv.separator is None else {"sep": csv.separator}
+    options: dict[str, Any] = {} if csv.separator is None else {"sep": csv.separator}
+    if csv.nulls:
+        options["nullstr"] = ["", *csv.nulls]
     return con.read_csv(names, all_varchar=True, header=True, encoding=csv.encoding, union_by_name=True, **options)
 
 
