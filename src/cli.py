@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -92,10 +93,12 @@ def execute(command: str, arguments: list[str]) -> None:
 
 def with_log(arguments: list[str]) -> list[str]:
     """The arguments of `inspect` with its bare ones, the tables to look at, as one override of `log`."""
-    tables, others, takes_value = [], [], False
+    tables: list[str] = []
+    others: list[str] = []
+    takes_value = False
     for argument in arguments:
         flag = argument.startswith("-")
-        override = "=" in argument.partition("://")[0] and not os.path.exists(argument)
+        override = "=" in argument.partition("://")[0] and not Path(argument).exists()
         bare = not (flag or override or takes_value or argument.startswith("~"))
         (tables if bare else others).append(argument)
         takes_value = flag and argument in VALUE_FLAGS

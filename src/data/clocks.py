@@ -1,7 +1,7 @@
 """How a column tells the time: stamps, numbers since 1970, ISO 8601, or text of another form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ibis
 import ibis.expr.types as ir
@@ -14,6 +14,7 @@ YEARS = (1990, 2100)
 
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 OFFSET = r":\d{2}(?:\.\d+)?\s*(?:[+-]\d{2}:?(?:\d{2})?|[Zz]|UTC|GMT)\s*$"
+ZONE_NAME = r"(?:UTC|GMT)\s*$"
 ENOUGH = 0.9
 """Share of the values that must be times of a form for the form to be proposed."""
 
@@ -28,9 +29,16 @@ class Clock:
     form: str | None = None
     swapped: str | None = None  # the form with day and month exchanged, where nothing tells which it is
     offset: str = "none"  # "all", "some" or "none" of the values say how far from UTC they are
+    in_utc: bool = False  # they do so in a way that leaves `prepare` to read them in time_zone, which must be UTC
     days: bool = False  # a date without a time of day
     lost: int = 0  # values that are no times of this form
     lost_example: str = ""
+
+    def missing(self, text: ir.StringValue, time: ir.Value) -> "Clock":
+        """The clock with how many values it reads as no times, and one of them."""
+        gone = ibis.ifelse(text.notnull() & time.isnull(), text, ibis.null("string"))
+        found = text.name("text").as_table().aggregate(n=gone.count(), example=gone.min()).execute().iloc[0]
+        return replace(self, lost=int(found["n"]), lost_example=str(found["example"]) if found["n"] else "")
 
 
 def unit_of(low: float | None, high: float | None) -> str | None:
@@ -67,14 +75,34 @@ def clock_of_text(column: ir.StringColumn, forms: Sequence[str]) -> Clock | None
     text = column.nullif("")
     filled = int(text.count().execute())
     iso = in_years(parse_time(text, Times()))
-    found = text.name("text").as_table().aggregate(
-        times=iso.count(), offsets=text.re_search(OFFSET).sum(), days=whole_days(iso)
+    found = (
+        text.name("text")
+        .as_table()
+        .aggregate(
+            times=iso.count(),
+            offsets=text.re_search(OFFSET).sum(),
+            names=text.re_search(ZONE_NAME).sum(),
+            days=whole_days(iso),
+        )
     )
-    times, offsets, days = found.execute().iloc[0]
+    times, offsets, names, days = found.execute().iloc[0]
     if filled and times >= ENOUGH * filled:
-        offset = "all" if offsets >= filled else "some" if offsets else "none"
-        return Clock(offset=offset, days=bool(days), **lost(text, iso))
+        return Clock(offset=share(offsets, filled), in_utc=bool(names), days=bool(days)).missing(text, iso)
     return clock_of_form(text, filled, forms)
+
+
+def share(count: int, total: int) -> str:
+    return "all" if count >= total else "some" if count else "none"
+
+
+def clock_of_json(text: ir.StringValue, clock: Clock) -> Clock:
+    """Of a column that the engine made timestamps of while it read JSON: offsets are then in UTC already.
+
+    `text` is the column as it stands in the file.
+    """
+    found = text.name("text").as_table().aggregate(n=text.count(), offsets=text.re_search(OFFSET).sum())
+    filled, offsets = found.execute().iloc[0]
+    return replace(clock, offset=share(offsets, filled), in_utc=True) if filled and offsets else clock
 
 
 def clock_of_form(text: ir.StringValue, filled: int, forms: Sequence[str]) -> Clock | None:
@@ -89,10 +117,8 @@ def clock_of_form(text: ir.StringValue, filled: int, forms: Sequence[str]) -> Cl
         return None
     other = swap(best)
     tied = other is not None and counts.get(other) == counts[best]
-    missed = lost(text, in_years(parse_time(text, Times(format=best))))
-    return Clock(
-        form=best, swapped=other if tied else None, days=not any(sign in best for sign in HAS_CLOCK), **missed
-    )
+    clock = Clock(form=best, swapped=other if tied else None, days=not any(sign in best for sign in HAS_CLOCK))
+    return clock.missing(text, in_years(parse_time(text, Times(format=best))))
 
 
 def reads(text: ir.StringValue, forms: Sequence[str]) -> dict[str, int]:
@@ -135,13 +161,6 @@ def whole_days(time: ir.Value) -> ir.Value:
     return (time == time.truncate("D")).all()
 
 
-def lost(text: ir.StringValue, time: ir.Value) -> dict[str, int | str]:
-    """How many values are no times, and one of them."""
-    gone = ibis.ifelse(text.notnull() & time.isnull(), text, ibis.null("string"))
-    found = text.name("text").as_table().aggregate(n=gone.count(), example=gone.min()).execute().iloc[0]
-    return {"lost": int(found["n"]), "lost_example": str(found["example"]) if found["n"] else ""}
-
-
 def hour_counts(time: ir.Value) -> np.ndarray:
     """Events by hour of the day (24,)."""
     hours = time.hour().name("hour").as_table().filter(ibis._.hour.notnull())
@@ -162,5 +181,3 @@ def quiet_hours(counts: np.ndarray, *, hours: int = 4, share: float = 0.08) -> t
     sums = np.array([np.take(counts, range(first, first + hours), mode="wrap").sum() for first in range(24)])
     first = int(sums.argmin())
     return (first, (first + hours) % 24) if sums[first] <= share * total else None
-
-

@@ -115,7 +115,9 @@ class Columns:
             self.miss(s.TIMESTAMP, "times stand in " + listed(found))
         elif named and named[0] not in self.picks.values():
             why = number_remark(named[0].low, named[0].high) if named[0].is_number else "a form of time that is unknown"
-            self.miss(s.TIMESTAMP, f"{quoted(named[0].name)} cannot be read, for example {quoted(named[0].example)}: {why}")
+            self.miss(
+                s.TIMESTAMP, f"{quoted(named[0].name)} cannot be read, for example {quoted(named[0].example)}: {why}"
+            )
         else:
             nested = [quoted(look.name) for look in self.looks if look.kind == "nested"]
             inside = f", but {', '.join(nested)} is nested: write one row per event first" if nested else ""
@@ -232,7 +234,9 @@ def propose_events(feed: Feed, columns: Columns, config: InspectConfig) -> tuple
 def name_events(feed: Feed, look: Look, config: InspectConfig) -> list[Entry]:
     """The mapping of the values, most frequent first; unknown ones are kept and said."""
     if not look.values:
-        feed.warnings.append(f"{feed.seen.path}: {quoted(look.name)} has {look.distinct:,} different values: too many for events")
+        feed.warnings.append(
+            f"{feed.seen.path}: {quoted(look.name)} has {look.distinct:,} different values: too many for events"
+        )
         return []
     ours = {value: event_of(value, config.words) for value in look.values}
     ours = {value: event if event == value or event not in ours else None for value, event in ours.items()}
@@ -268,6 +272,8 @@ def clock_entries(feed: Feed) -> list[Entry]:
             said = f'which is the day and which the month cannot be told: this or "{clock.swapped}"'
             feed.warnings.append(f"{feed.seen.path}: time_format: {said}")
         entries.append(Entry("time_format", clock.form, said))
+    if clock.in_utc:
+        entries.append(Entry("time_zone", "UTC", "the times are in UTC whatever the zone of the others"))
     if clock.lost:
         said = f"{clock.lost:,} values are no times, for example {quoted(clock.lost_example)}: prepare will refuse them"
         feed.warnings.append(f"{feed.seen.path}: {said}")
@@ -291,7 +297,11 @@ def note_numbers(feed: Feed, columns: Columns) -> None:
     if any(columns.picks[c].decimal == "," for c in s.PROPERTIES if c in columns.picks):
         feed.csv["decimal"] = ","
     for ours in s.PROPERTIES:
-        odd = [look for look in feed.seen.looks if look.odd_number and likeness(look.name, columns.config.words.columns[ours])]
+        odd = [
+            look
+            for look in feed.seen.looks
+            if look.odd_number and likeness(look.name, columns.config.words.columns[ours])
+        ]
         if odd and ours not in columns.picks:
             said = f"{ours} is left out: {quoted(odd[0].name)} has thousands separators, as in {odd[0].odd_number}"
             feed.entries.append(remark(said))
@@ -309,7 +319,9 @@ def note_empty_ids(feed: Feed, columns: Columns, config: InspectConfig) -> None:
         counted = text.filter(_.id.lower().isin(empty)).group_by("id").agg(n=_.count()).order_by("id").execute()
         for word, count in zip(counted["id"], counted["n"], strict=True):
             found[word] = max(int(count), found.get(word, 0))
-            feed.entries.append(remark(f"{quoted(word)} stands for no {ours} in {count / feed.seen.looked:.0%} of the rows"))
+            feed.entries.append(
+                remark(f"{quoted(word)} stands for no {ours} in {count / feed.seen.looked:.0%} of the rows")
+            )
     if found and feed.seen.csv is not None:
         feed.csv["nulls"] = list(found)
     elif found:
@@ -320,10 +332,14 @@ def csv_settings(csv: CsvConfig | None) -> dict[str, object]:
     """What is not as `prepare` takes it by itself."""
     if csv is None:
         return {}
-    separator = {} if csv.separator in (None, ",") else {"separator": csv.separator}
-    encoding = {} if csv.encoding == "utf-8" else {"encoding": csv.encoding}
-    nulls = {"nulls": csv.nulls} if csv.nulls else {}
-    return separator | encoding | nulls
+    settings: dict[str, object] = {}
+    if csv.separator not in (None, ","):
+        settings["separator"] = csv.separator
+    if csv.encoding != "utf-8":
+        settings["encoding"] = csv.encoding
+    if csv.nulls:
+        settings["nulls"] = list(csv.nulls)
+    return settings
 
 
 def measure_gaps(feed: Feed, columns: Columns, config: InspectConfig) -> None:
@@ -364,4 +380,3 @@ def quoted(text: str) -> str:
 
 def listed(looks: list[Look]) -> str:
     return ", ".join(quoted(look.name) for look in looks)
-

@@ -14,9 +14,10 @@ from ibis import _
 from ibis.backends.duckdb import Backend
 
 from shopkeeper.config import UserError
+from shopkeeper.data.clocks import clock_of_json
 from shopkeeper.data.feeds import Feed, Seen, propose_feed
 from shopkeeper.data.gaps import BINS, round_minutes, share_beyond, valley
-from shopkeeper.data.looks import look_at
+from shopkeeper.data.looks import Look, look_at
 from shopkeeper.data.proposal import MISSING, Entry, Proposal, remark, render
 from shopkeeper.data.roles import words_of
 from shopkeeper.data.settings import CsvConfig, InspectConfig
@@ -39,14 +40,14 @@ def inspect_log(config: InspectConfig) -> Proposal:
     """
     con = ibis.duckdb.connect()
     try:
-        seen = [look(con, path, config) for path in config.log]
+        seen = [look_into(con, path, config) for path in config.log]
         with reading(*config.log):
             return propose(with_names(seen), config)
     finally:
         con.disconnect()
 
 
-def look(con: Backend, path: str, config: InspectConfig) -> Seen:
+def look_into(con: Backend, path: str, config: InspectConfig) -> Seen:
     """Open a table, whatever its encoding, and look at the columns of rows spread evenly over it."""
     is_csv = not is_database(path) and kind_of(files_of(path, "log")[0]) == "csv"
     for csv in encodings(path, config.csv) if is_csv else [config.csv]:
@@ -66,11 +67,22 @@ def look(con: Backend, path: str, config: InspectConfig) -> Seen:
         csv = replace(csv, separator=separator_of(con, files_of(path)[0], csv.encoding))
     with reading(path):
         looks = look_at(sample, forms=config.time_formats, max_values=config.max_values)
+    if not is_database(path) and kind_of(files_of(path)[0]) == "json":
+        looks = [with_json_clock(con, path, look, config.sample) for look in looks]
     return Seen(path, "", table, sample, rows, int(sample.count().execute()), looks, csv if is_csv else None)
 
 
+def with_json_clock(con: Backend, path: str, look: Look, rows: int) -> Look:
+    """The look of a column of JSON lines; whether its times had an offset is seen in the file alone."""
+    if look.kind != "time" or look.clock is None:
+        return look
+    names = [str(file) for file in files_of(path)]
+    text = con.read_json(names, columns={look.name: "VARCHAR"}).limit(rows)[look.name]
+    return replace(look, clock=clock_of_json(text, look.clock))
+
+
 def encodings(path: str, csv: CsvConfig) -> list[CsvConfig]:
-    """The encodings to try: that of the mark a file begins with, else UTF-8 and then Latin-1, which reads nearly all."""
+    """The encodings to try: that of the mark that a file begins with, else UTF-8 and then Latin-1."""
     if csv.encoding != "utf-8":
         return [csv]
     with unpacked(files_of(path)[0]) as file:
@@ -161,7 +173,8 @@ def propose(seen: list[Seen], config: InspectConfig) -> Proposal:
     """Sort the tables into events, items and users, and write down how each is read."""
     sides = {table.path: side for table in seen if (side := side_of(table, config))}
     feeds = [propose_feed(table, config) for table in seen if table.path not in sides]
-    warnings = [warning for part in (*feeds, *sides.values()) for warning in part.warnings]
+    warnings = [warning for feed in feeds for warning in feed.warnings]
+    warnings += [warning for side in sides.values() for warning in side.warnings]
     chosen: dict[str, Side] = {}
     extra: list[Entry] = []
     for side in sides.values():
@@ -187,7 +200,11 @@ def header(seen: list[Seen], config: InspectConfig) -> list[Entry]:
     place = Path(config.output) if config.output else Path("conf/data/shop.yaml")
     folder = place.parent.parent if place.parent.name == "data" else Path("conf")
     name = place.stem
-    kept = "Check it" if place.parent.name == "data" and config.output else f"Check it, keep it as {folder}/data/{name}.yaml"
+    kept = (
+        "Check it"
+        if place.parent.name == "data" and config.output
+        else f"Check it, keep it as {folder}/data/{name}.yaml"
+    )
     return [
         remark(f"Proposed by shopkeeper inspect from {paths} ({looked:,} rows looked at). {kept}, then:"),
         remark(f"  shopkeeper prepare --config-dir {folder} data={name} output=prepared/{name}"),
@@ -201,7 +218,7 @@ def event_entries(feeds: list[Feed], sides: dict[str, Side]) -> list[Entry]:
     csv = side_csv(sides)
     if len(feeds) == 1 and (not csv or csv[0].settings == feeds[0].csv or feeds[0].seen.csv is None):
         (feed,) = feeds
-        own = [entry for entry in feed.entries if not (csv and entry.key == "csv")]
+        own = [entry for entry in feed.entries if entry.key != "time_zone" and not (csv and entry.key == "csv")]
         return [Entry("events", feed.seen.path, f"{feed.seen.rows:,} rows"), *own, *csv]
     shared = csv + [entry for key in SHARED if not (csv and key == "csv") for entry in shared_entry(feeds, key)]
     on_top = {entry.key: entry.settings for entry in shared}
@@ -237,15 +254,15 @@ def time_zone(feeds: list[Feed]) -> list[Entry]:
         return []
     if not naive:
         return [Entry("time_zone", "UTC", "the times say themselves how far from UTC they are")]
-    said = "times carry no offset: set the zone of the clock that wrote them, such as Europe/Berlin"
-    names = "" if len(naive) == len(feeds) else " in " + ", ".join(feed.seen.name for feed in naive)
+    names = "" if len(naive) == len(feeds) else " of " + ", ".join(feed.seen.name for feed in naive)
+    said = f"times{names} carry no offset: set the zone of the clock that wrote them, such as Europe/Berlin"
     quiet = [
         f"least activity at {feed.quiet[0]:02d}:00-{feed.quiet[1]:02d}:00 of the clock as written"
         + (f" in {feed.seen.name}" if len(feeds) > 1 else "")
         for feed in naive
         if feed.quiet
     ]
-    return [Entry("time_zone", "UTC", "; ".join([said + names, *quiet]))]
+    return [Entry("time_zone", "UTC", "; ".join([said, *quiet]))]
 
 
 def gap_entries(feeds: list[Feed], config: InspectConfig) -> list[Entry]:
@@ -275,5 +292,3 @@ def check_place(output: Path) -> None:
         raise UserError(f"output={output}: give a name such as conf/data/shop.yaml")
     if (files("shopkeeper.configs") / "data" / output.name).is_file():
         raise UserError(f"output={output}: data={output.stem} comes with shopkeeper; choose another name")
-
-

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-PLAIN = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(?:[/.-][A-Za-z0-9_]+)*")
+PLAIN = re.compile(r"/?[^\W\d]\w*(?:[/.-]\w+)*")
 WORDS_OF_YAML = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf"}
 MISSING = "???"
 

@@ -122,10 +122,8 @@ def is_value(look: Look) -> bool:
     return look.kind != "nested"
 
 
-FITS: dict[str, Callable[[Look], bool]] = (
-    {s.TIMESTAMP: is_time, s.EVENT: is_event}
-    | dict.fromkeys(s.IDS, is_id)
-    | dict.fromkeys(s.PROPERTIES, is_number)
+FITS: Mapping[str, Callable[[Look], bool]] = (
+    {s.TIMESTAMP: is_time, s.EVENT: is_event} | dict.fromkeys(s.IDS, is_id) | dict.fromkeys(s.PROPERTIES, is_number)
 )
 
 

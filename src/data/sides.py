@@ -85,7 +85,9 @@ def propose_users(seen: Seen, user: Look, config: InspectConfig) -> Side:
     side.entries = [Entry("user_columns", block)] if block else []
     private = [look.name for look in others if is_personal(look, config.words) or look.distinct > config.max_values]
     if private:
-        said = f"every other column becomes a segment: take out of {seen.path} what tells a person: {', '.join(private)}"
+        said = (
+            f"every other column becomes a segment: take out of {seen.path} what tells a person: {', '.join(private)}"
+        )
         side.entries.append(remark(said))
         side.warnings.append(said)
     return side
