@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from shopkeeper.data.inspect import check_place, inspect_log
-from shopkeeper.data.settings import InspectConfig
+from shopkeeper.inspection.log import check_place, inspect_log
+from shopkeeper.inspection.settings import InspectConfig
 
 SCHEMA = InspectConfig
 

@@ -4,8 +4,8 @@ import ibis
 import pandas as pd
 import pytest
 
-from shopkeeper.data.clocks import Clock
-from shopkeeper.data.looks import Look, look_at
+from shopkeeper.inspection.times import Clock
+from shopkeeper.inspection.looks import Look, look_at
 
 Looking = Callable[[pd.DataFrame], dict[str, Look]]
 

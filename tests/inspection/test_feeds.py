@@ -8,10 +8,10 @@ import pytest
 import yaml
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.data.feeds import Feed, propose_feed
-from shopkeeper.data.inspect import look_into
-from shopkeeper.data.proposal import render
-from shopkeeper.data.settings import InspectConfig
+from shopkeeper.inspection.feeds import Feed, propose_feed
+from shopkeeper.inspection.log import look_into
+from shopkeeper.inspection.proposal import render
+from shopkeeper.inspection.settings import InspectConfig
 
 Propose = Callable[..., tuple[Feed, dict[str, Any], str]]
 

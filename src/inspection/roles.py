@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shopkeeper.data import schema as s
-from shopkeeper.data.looks import Look
-from shopkeeper.data.settings import WordsConfig
+from shopkeeper.inspection.looks import Look
+from shopkeeper.inspection.settings import WordsConfig
 
 OURS, SAME, CONTENT, ENDING = 4, 3, 2, 1
 """How well a column is known: by our name, by a word of the list, by its values, by the end of its name."""

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from shopkeeper.data.inspect import look_into
-from shopkeeper.data.proposal import render
-from shopkeeper.data.settings import InspectConfig
-from shopkeeper.data.sides import Side, side_of
+from shopkeeper.inspection.log import look_into
+from shopkeeper.inspection.proposal import render
+from shopkeeper.inspection.settings import InspectConfig
+from shopkeeper.inspection.sides import Side, side_of
 
 Tell = Callable[..., Side | None]
 

@@ -9,12 +9,12 @@ import numpy as np
 from ibis import _
 
 from shopkeeper.data import schema as s
-from shopkeeper.data.clocks import UNITS, Clock, hour_counts, number_remark, quiet_hours, time_of
+from shopkeeper.inspection.times import UNITS, Clock, hour_counts, number_remark, quiet_hours, time_of
 from shopkeeper.data.columns import as_text
-from shopkeeper.data.gaps import gap_counts, resolution
-from shopkeeper.data.looks import Look
-from shopkeeper.data.proposal import MISSING, Entry, remark
-from shopkeeper.data.roles import (
+from shopkeeper.inspection.gaps import gap_counts, resolution
+from shopkeeper.inspection.looks import Look
+from shopkeeper.inspection.proposal import MISSING, Entry, remark
+from shopkeeper.inspection.roles import (
     CONTENT,
     ENDING,
     OURS,
@@ -31,7 +31,8 @@ from shopkeeper.data.roles import (
     repeating_ids,
 )
 from shopkeeper.data.sessions import microseconds
-from shopkeeper.data.settings import CsvConfig, InspectConfig
+from shopkeeper.data.settings import CsvConfig
+from shopkeeper.inspection.settings import InspectConfig
 
 PRIVATE = (s.USER, s.SESSION, s.ORDER)
 """Columns whose values are never shown."""

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 import numpy as np
 from ibis import _
 
-from shopkeeper.data.settings import GapConfig
+from shopkeeper.inspection.settings import GapConfig
 
 PER_OCTAVE = 4
 BINS = 26 * PER_OCTAVE  # from one second to 2^26, two years

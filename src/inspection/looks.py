@@ -9,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 
-from shopkeeper.data.clocks import Clock, clock_of_stamps, clock_of_text, unit_of
+from shopkeeper.inspection.times import Clock, clock_of_stamps, clock_of_text, unit_of
 from shopkeeper.data.columns import as_text
 
 THOUSANDS = r"^[+-]?\d{1,3}(?:\.\d{3})+,\d+$|^[+-]?\d{1,3}(?:,\d{3})+\.\d+$"

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from shopkeeper.data.clocks import Clock
-from shopkeeper.data.looks import Look
-from shopkeeper.data.roles import (
+from shopkeeper.inspection.times import Clock
+from shopkeeper.inspection.looks import Look
+from shopkeeper.inspection.roles import (
     CONTENT,
     ENDING,
     OURS,
@@ -22,7 +22,7 @@ from shopkeeper.data.roles import (
     repeating_ids,
     words_of,
 )
-from shopkeeper.data.settings import InspectConfig, WordsConfig
+from shopkeeper.inspection.settings import InspectConfig, WordsConfig
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.data.clocks import (
+from shopkeeper.inspection.times import (
     Clock,
     clock_of_json,
     clock_of_stamps,
@@ -19,7 +19,7 @@ from shopkeeper.data.clocks import (
     time_of,
     unit_of,
 )
-from shopkeeper.data.settings import InspectConfig
+from shopkeeper.inspection.settings import InspectConfig
 
 
 @pytest.fixture(scope="module")

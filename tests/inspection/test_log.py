@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from shopkeeper.config import UserError
-from shopkeeper.data.inspect import check_place, inspect_log, name_of, ragged_row, spread
-from shopkeeper.data.proposal import Proposal
-from shopkeeper.data.settings import DataConfig, InspectConfig
+from shopkeeper.inspection.log import check_place, inspect_log, name_of, ragged_row, spread
+from shopkeeper.inspection.proposal import Proposal
+from shopkeeper.data.settings import DataConfig
+from shopkeeper.inspection.settings import InspectConfig
 
 SHARED = Path(os.environ.get("SHOPKEEPER_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
 DAYS = pd.date_range("2025-07-01 12:00", periods=60, freq="6h")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from shopkeeper.data.proposal import MISSING, Entry, flow, plain, remark, render, scalar
+from shopkeeper.inspection.proposal import MISSING, Entry, flow, plain, remark, render, scalar
 
 
 def test_entries_are_yaml_with_comments() -> None:

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from shopkeeper.data import schema as s
 from shopkeeper.data.columns import as_text
-from shopkeeper.data.feeds import Seen, csv_settings, quoted
-from shopkeeper.data.looks import Look
-from shopkeeper.data.proposal import Entry, remark
-from shopkeeper.data.roles import find_roles, is_personal, likeness, only_time
-from shopkeeper.data.settings import InspectConfig
+from shopkeeper.inspection.feeds import Seen, csv_settings, quoted
+from shopkeeper.inspection.looks import Look
+from shopkeeper.inspection.proposal import Entry, remark
+from shopkeeper.inspection.roles import find_roles, is_personal, likeness, only_time
+from shopkeeper.inspection.settings import InspectConfig
 
 HAPPENS = (s.EVENT, s.SESSION, s.ORDER, s.QUANTITY, s.DISCOUNT, s.COUPON)
 """Columns that only events have."""

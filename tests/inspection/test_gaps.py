@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from ibis.backends.duckdb import Backend
 
-from shopkeeper.data.gaps import BINS, gap_counts, resolution, round_minutes, share_beyond, valley
-from shopkeeper.data.settings import GapConfig, InspectConfig
+from shopkeeper.inspection.gaps import BINS, gap_counts, resolution, round_minutes, share_beyond, valley
+from shopkeeper.inspection.settings import GapConfig, InspectConfig
 
 
 @pytest.fixture(scope="module")

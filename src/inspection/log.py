@@ -14,14 +14,15 @@ from ibis import _
 from ibis.backends.duckdb import Backend
 
 from shopkeeper.config import UserError
-from shopkeeper.data.clocks import clock_of_json
-from shopkeeper.data.feeds import Feed, Seen, propose_feed
-from shopkeeper.data.gaps import BINS, round_minutes, share_beyond, valley
-from shopkeeper.data.looks import Look, look_at
-from shopkeeper.data.proposal import MISSING, Entry, Proposal, remark, render
-from shopkeeper.data.roles import words_of
-from shopkeeper.data.settings import CsvConfig, InspectConfig
-from shopkeeper.data.sides import Side, side_of
+from shopkeeper.inspection.times import clock_of_json
+from shopkeeper.inspection.feeds import Feed, Seen, propose_feed
+from shopkeeper.inspection.gaps import BINS, round_minutes, share_beyond, valley
+from shopkeeper.inspection.looks import Look, look_at
+from shopkeeper.inspection.proposal import MISSING, Entry, Proposal, remark, render
+from shopkeeper.inspection.roles import words_of
+from shopkeeper.data.settings import CsvConfig
+from shopkeeper.inspection.settings import InspectConfig
+from shopkeeper.inspection.sides import Side, side_of
 from shopkeeper.data.tables import files_of, is_database, kind_of, open_table, reading
 
 SHARED = ("columns", "constants", "event_names", "time_unit", "time_format", "csv")
