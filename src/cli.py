@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 COMMANDS = {
+    "inspect": "look at a log, and propose the YAML that prepare reads it with",
     "prepare": "turn a raw log into a prepared dataset",
     "audit": "check a prepared dataset for leaks, and draw what kind of data it is",
     "train": "fit a model, resume a run, or refit a finished one on everything",
@@ -31,6 +33,7 @@ usage: shopkeeper <command> [key=value ...]
 
 Every command is a Hydra application: --help lists its keys, --cfg job prints its config, -m sweeps over values.
   shopkeeper demo output=demo
+  shopkeeper inspect shop.csv
   shopkeeper prepare data=events data.events=events.parquet output=prepared/mine
   shopkeeper train prepared=prepared/mine
 Serve a bundle with: shopkeeper-serve bundles/mine --port 8080
@@ -45,6 +48,8 @@ QUIET = [
     "hydra/hydra_logging=none",
 ]
 """Hydra writes no log files, and no folder but a sweep's: outputs are named in each command's config."""
+
+VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 
 
 def main() -> None:
@@ -81,6 +86,8 @@ def execute(command: str, arguments: list[str]) -> None:
         with one_line_errors():
             stage.run(parse(stage.SCHEMA, cfg))
 
+    if command == "inspect":
+        arguments = with_log(arguments)
     # flags last: argparse takes overrides in one piece only, and --info would take the next one for its value
     overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in arguments if a not in overrides]
@@ -88,6 +95,26 @@ def execute(command: str, arguments: list[str]) -> None:
     sys.argv = [f"shopkeeper {command}", *(QUIET if wants_run(flags) else []), *overrides, *flags]
     with one_line_errors():
         hydra.main(version_base="1.3", config_path="pkg://shopkeeper.configs", config_name=command)(task)()
+
+
+def with_log(arguments: list[str]) -> list[str]:
+    """The arguments of `inspect` with its bare ones, the tables to look at, as one override of `log`."""
+    tables: list[str] = []
+    others: list[str] = []
+    takes_value = False
+    for argument in arguments:
+        flag = argument.startswith("-")
+        override = "=" in argument.partition("://")[0] and not Path(argument).exists()
+        bare = not (flag or override or takes_value or argument.startswith("~"))
+        (tables if bare else others).append(argument)
+        takes_value = flag and argument in VALUE_FLAGS
+    return [f"log=[{','.join(map(quoted, tables))}]", *others] if tables else others
+
+
+def quoted(path: str) -> str:
+    """A path as a string of Hydra's grammar, in which a quote or a final backslash is escaped."""
+    escaped = path.replace('"', '\\"')
+    return f'"{escaped}{chr(92) if escaped.endswith(chr(92)) else ""}"'
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Settings for all tests; a fixture belongs here only when tests of more than one package use it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from shopkeeper.config import TrackingConfig, configure
+from shopkeeper.data.engines import DuckDB
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import PrepareConfig
@@ -110,3 +111,10 @@ Silent = Callable[[str], None]
 @pytest.fixture
 def silent() -> Silent:
     return lambda text: None
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDB]:
+    duckdb = DuckDB(tmp_path_factory.mktemp("engine"), threads=1)
+    yield duckdb
+    duckdb.close()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 from ibis import _
 
@@ -124,7 +125,7 @@ def as_id(column: ir.Column, path: str) -> Typed:
     kind = column.type()
     if kind.is_string():
         return Typed(column.nullif(""))
-    if kind.is_integer() or kind.is_uuid() or kind.is_date():
+    if kind.is_integer() or kind.is_uuid() or kind.is_date() or is_whole(kind):
         return Typed(column.cast("string"))
     if kind.is_floating():
         number = ibis.ifelse(column.isnan(), ibis.null("float64"), column)
@@ -133,6 +134,11 @@ def as_id(column: ir.Column, path: str) -> Typed:
         value = ibis.ifelse(fraction, ibis.null("string"), whole.cast("string"))
         return Typed(value, fraction, "an id (text or a whole number)")
     raise UserError(f"{path}: column {column.get_name()!r} is {kind}; ids must be text or whole numbers")
+
+
+def is_whole(kind: dt.DataType) -> bool:
+    """Whether a type is of decimals without a fraction."""
+    return bool(kind.is_decimal() and kind.scale == 0)
 
 
 def refuse_bad_values(raw: ir.Table, typed: Mapping[str, Typed], path: str) -> None:

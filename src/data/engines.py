@@ -74,6 +74,7 @@ class DuckDB(Engine):
             table = self.con.read_json(names, union_by_name=True)
         else:
             options: dict[str, Any] = {} if csv.separator is None else {"sep": csv.separator}
+            options |= {"nullstr": ["", *csv.nulls]} if csv.nulls else {}
             options |= {"header": True} if csv.columns is None else {"header": False, "names": list(csv.columns)}
             table = self.con.read_csv(names, all_varchar=True, encoding=csv.encoding, union_by_name=True, **options)
         return numbered(table)

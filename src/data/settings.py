@@ -1,7 +1,7 @@
 """Typed schemas of `prepare`: what to read, what its columns mean, and where the splits fall."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from zoneinfo import available_timezones
 
 from shopkeeper.config import require
@@ -39,6 +39,7 @@ class CsvConfig:
     columns: list[str] | None = None
     decimal: str = "."
     encoding: str = "utf-8"
+    nulls: list[str] = field(default_factory=list)  # words for no value, besides an empty field
 
 
 @dataclass(kw_only=True)

@@ -56,6 +56,8 @@ class Spark(Engine):
                 header=csv.columns is None, sep=csv.separator or separator_of(files[0], csv), encoding=csv.encoding,
                 multiLine=True, quote='"', escape='"', mode="FAILFAST",
             ).csv(names)  # fmt: skip
+            if csv.nulls:
+                frame = without_words(frame, csv.nulls)
         return self._view(with_rows(frame, names))
 
     def attach(self, file: Path, name: str) -> None:
@@ -150,6 +152,13 @@ def with_rows(frame: Any, names: list[str]) -> Any:
     return joined.withColumn(s.ROW, (f.col(s.ROW) + f.col("__start")).cast("bigint")).drop(
         file, piece, within, "__start"
     )
+
+
+def without_words(frame: Any, words: list[str]) -> Any:
+    """Text columns in which the given words stand for no value."""
+    from pyspark.sql import functions as f
+
+    return frame.select(*(f.when(~f.col(f"`{c}`").isin(words), f.col(f"`{c}`")).alias(c) for c in frame.columns))
 
 
 def separator_of(file: Path, csv: CsvConfig) -> str:

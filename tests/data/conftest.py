@@ -5,7 +5,7 @@ as name=value; "-" is null. The columns that no row mentions are absent.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,6 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from shopkeeper.config import configure, parse
-from shopkeeper.data.engines import DuckDB
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import DataConfig, PrepareConfig, SparkConfig, SplitConfig
@@ -124,13 +123,6 @@ def log() -> Callable[[str], pd.DataFrame]:
 @pytest.fixture(scope="session")
 def data_config() -> Callable[..., DataConfig]:
     return make_config
-
-
-@pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDB]:
-    duckdb = DuckDB(tmp_path_factory.mktemp("engine"), threads=1)
-    yield duckdb
-    duckdb.close()
 
 
 @pytest.fixture(scope="session")

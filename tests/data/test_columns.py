@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from shopkeeper.config import UserError
-from shopkeeper.data.columns import Times, as_number, as_timestamp, parse_time, refuse_bad_values
+from shopkeeper.data.columns import Times, as_id, as_number, as_timestamp, parse_time, refuse_bad_values
 
 BERLIN = Times(zone="Europe/Berlin")
 
@@ -110,3 +110,12 @@ def test_a_decimal_comma_is_read_where_it_is_told() -> None:
     bad = as_number(price, "log.csv").bad
     assert bad is not None
     assert bad.execute().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("6c0a2d3a-3a3b-4b3c-8b3d-123456789abc", "uuid"), ("12345678901234567890", "decimal(20, 0)")]
+)
+def test_ids_may_be_uuids_and_whole_decimals(value: str, kind: str) -> None:
+    given = ibis.duckdb.connect().sql(f"select '{value}'::{kind} as id")
+
+    assert as_id(given["id"], "log.jsonl").value.execute().tolist() == [value]

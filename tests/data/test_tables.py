@@ -84,3 +84,11 @@ def test_a_reason_is_the_engine_s_first_paragraph_without_the_row_it_quotes() ->
     error = ValueError("CSV Error on Line: 3\nOriginal Line: a,b\nToo few fields.\n\nPossible Solution: ...")
 
     assert reason(error) == "CSV Error on Line: 3 Too few fields."
+
+
+def test_words_for_no_value_are_nulls(engine: DuckDB, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,n\nNA,1\n,2\n7,3\n")
+
+    table = open_table(engine, str(tmp_path / "a.csv"), "data.events", CsvConfig(nulls=["NA"]))
+
+    assert table.id.count().execute() == 1

@@ -1,0 +1,1 @@
+"""A look at a log, and the YAML that reads it."""
