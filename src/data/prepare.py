@@ -186,7 +186,8 @@ def with_persons(engine: Engine, events: ir.Table, source: Source, config: DataC
         return events
     found = find_persons(source.identities, config.identity)
     source.notes += found.notes
-    person = engine.put("persons", pa.Table.from_pandas(found.person, preserve_index=False))
+    ids = pa.schema([(s.ALIAS, pa.string()), (PERSON, pa.string())])  # an empty frame has no types
+    person = engine.put("persons", pa.Table.from_pandas(found.person, schema=ids, preserve_index=False))
     write_table(engine, person.order_by(s.ALIAS).select(s.ALIAS, PERSON), folder / IDENTITIES)
     if source.users is not None:
         source.users = joined_users(source.users, person, source.notes)
