@@ -11,6 +11,7 @@ ARGS ?=
 BIN := .venv/bin
 SETUP := .venv/.setup-done
 SERVING_SETUP := .venv-serving/.setup-done
+ENGINES_SETUP := .venv/.engines-done
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --nbmake --nbmake-timeout=600 tests $(NOTEBOOKS)
 SERVING_PYTEST = cd serving && ../.venv-serving/bin/python -m pytest tests
@@ -40,7 +41,7 @@ endef
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
 setup: $(SETUP) ## install everything into .venv, at the tested versions
@@ -58,6 +59,13 @@ $(SERVING_SETUP): constraints.txt serving/pyproject.toml
 	@.venv-serving/bin/python -m pip install -c constraints.txt -e "./serving[test]"
 	@touch $@
 
+.PHONY: setup-engines
+setup-engines: $(ENGINES_SETUP) ## also what engine=spark and logs in Postgres need (450 MB)
+
+$(ENGINES_SETUP): $(SETUP)
+	@$(BIN)/python -m pip install -c constraints.txt -e ".[spark,postgres]"
+	@touch $@
+
 .PHONY: demo
 demo: setup ## the whole flow on real data: prepare, train, evaluate, export, serve one request
 	$(BIN)/shopkeeper demo output=demo $(ARGS)
@@ -67,7 +75,7 @@ test: setup test-serving ## the tests of both distributions; serving's run witho
 	$(PYTEST) -m "not slow and not service" $(ARGS)
 
 .PHONY: test-all
-test-all: setup test-serving ## also the tests marked slow or service
+test-all: setup-engines test-serving ## also the tests marked slow or service, Spark's and Postgres' among them
 	$(PYTEST) $(ARGS)
 
 .PHONY: test-serving
