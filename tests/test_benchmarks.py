@@ -10,7 +10,13 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.mark.slow
 def test_the_last_line_of_prepare_scale_tells_its_figures(tmp_path: Path) -> None:
-    command = [sys.executable, str(BENCHMARKS / "prepare_scale.py"), "--quick", "--events=20000", f"--folder={tmp_path}"]
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "prepare_scale.py"),
+        "--quick",
+        "--events=20000",
+        f"--folder={tmp_path}",
+    ]
 
     done = subprocess.run(command, check=True, capture_output=True, text=True)
 

@@ -133,15 +133,16 @@ def open_database(engine: Engine, path: str, key: str, wanted: Collection[str] |
     url, _, name = path.partition("::")
     if not name:
         raise UserError(f"{key}: {shown(path)} names no table: write {shown(path)}::<table>")
-    if url.startswith("duckdb://"):
-        file = Path(url.removeprefix("duckdb://").removeprefix("/"))
-        if not file.exists():  # it would be made, empty
-            raise UserError(f"{key}: {file} does not exist")
+    scheme, _, rest = url.partition("://")
+    file = Path(rest.removeprefix("/"))  # three slashes are relative, four absolute, as in SQLAlchemy
+    if scheme in ("duckdb", "sqlite") and not file.exists():  # it would be made, empty
+        raise UserError(f"{key}: {file} does not exist")
+    if scheme == "duckdb":
         attached = engine.attach(file, name)
         if attached is not None:
             return attached
     copy = engine.folder / f"{ibis.util.gen_name('copied')}.parquet"
-    remote = ibis.connect(url)
+    remote = ibis.sqlite.connect(file) if scheme == "sqlite" else ibis.connect(url)
     try:
         table = remote.table(name)
         read = [c for c in table.columns if wanted is None or c in wanted] or table.columns

@@ -69,6 +69,17 @@ def test_tables_of_databases(engine: DuckDB, tmp_path: Path) -> None:
     assert not (tmp_path / "gone.duckdb").exists()
 
 
+def test_a_database_may_lie_beside_us(engine: DuckDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sqlite3.connect(tmp_path / "shop.db") as lite:
+        ROWS.to_sql("log", lite, index=False)
+    lite.close()
+    monkeypatch.chdir(tmp_path)
+
+    assert ids(engine, "sqlite:///shop.db::log") == ["007", "8"]
+    with pytest.raises(UserError, match=r"gone\.db does not exist"):
+        ids(engine, "sqlite:///gone.db::log")
+
+
 def test_what_is_not_there_or_unclear_is_named(engine: DuckDB, folder: Path) -> None:
     (folder.parent / "empty").mkdir()
     with pytest.raises(UserError, match=r"data\.events: .*empty holds no table"):
