@@ -100,6 +100,7 @@ class TrackingConfig:
 class TaskWeights:
     purchase: float
     next: float
+    next_any: float
 
     def __post_init__(self) -> None:
         for task, weight in vars(self).items():
@@ -117,9 +118,11 @@ class TaskConfig:
 @dataclass(kw_only=True)
 class LossConfig:
     num_negatives: int
+    power: float
 
     def __post_init__(self) -> None:
         require(self.num_negatives >= 1, "loss.num_negatives", self.num_negatives, "at least 1")
+        require(0 <= self.power <= 1, "loss.power", self.power, "from 0 to 1")
 
 
 @dataclass(kw_only=True)

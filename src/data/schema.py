@@ -75,7 +75,9 @@ PURCHASE: Final = "purchase"
 
 TASK_PURCHASE: Final = "purchase"
 TASK_NEXT: Final = "next"
+TASK_NEXT_ANY: Final = "next_any"
 TASKS: Final = (TASK_PURCHASE, TASK_NEXT)
+"""What is predicted unless something else is asked for; `next_any` stands in for `next` where repeats count."""
 
 TRAIN: Final = 0
 VAL: Final = 1

@@ -1,4 +1,5 @@
-"""What is to be predicted at a moment: the items of the next order, and the next item that differs from the last."""
+"""What is to be predicted at a moment: the items of the next order, the next item that differs from the last, and
+the next item of all, which may be the last one again (so the papers on session data count)."""
 
 from typing import NamedTuple
 
@@ -50,7 +51,9 @@ class Targets:
 
     def of(self, task: str, moments: Moments) -> Ragged:
         """Target items of each moment; an empty list where there is nothing to predict."""
-        return self.next_purchase(moments) if task == s.TASK_PURCHASE else self.next_item(moments)
+        if task == s.TASK_PURCHASE:
+            return self.next_purchase(moments)
+        return self.next_item(moments, repeats=task == s.TASK_NEXT_ANY)
 
     def next_purchase(self, moments: Moments) -> Ragged:
         """Items, each once, of the first order that begins at or after `end`, inside `limit` and the horizon."""
@@ -71,14 +74,14 @@ class Targets:
         keep = (rows < moments.limit[owner]) & (self.item[rows] > 0)
         return unique_lists(owner[keep], self.item[rows[keep]], len(order))
 
-    def next_item(self, moments: Moments) -> Ragged:
-        """The first item after `end` that differs from the last visible one."""
+    def next_item(self, moments: Moments, *, repeats: bool = False) -> Ragged:
+        """The first item after `end` that differs from the last visible one; with `repeats`, the first of all."""
         n, total = len(moments.end), len(self.item_rows)
         position = np.searchsorted(self.item_rows, moments.end)
         seen = position > np.searchsorted(self.item_rows, moments.start)
         run = np.searchsorted(self.run_starts, np.maximum(position - 1, 0), side="right")
         after_run = np.append(self.run_starts, total)[np.minimum(run, len(self.run_starts))]
-        chosen = np.where(seen, after_run, position)
+        chosen = position if repeats else np.where(seen, after_run, position)
         row = np.append(self.item_rows, np.iinfo(np.int64).max)[np.minimum(chosen, total)]
         found = row < moments.limit
         offsets = np.concatenate([[0], np.cumsum(found)]).astype(np.int64)

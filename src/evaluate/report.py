@@ -14,6 +14,7 @@ METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 MEANING = {
     s.TASK_PURCHASE: "the items of the next order",
     s.TASK_NEXT: "the item of the next event that differs from the last one",
+    s.TASK_NEXT_ANY: "the item of the next event",
 }
 
 

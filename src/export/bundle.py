@@ -18,7 +18,7 @@ from shopkeeper.export.graph import write_graph
 from shopkeeper.export.parity import check_parity
 from shopkeeper.models.baselines import CountedModel
 from shopkeeper.models.contract import SessionModel
-from shopkeeper.models.sasrec import SASRec
+from shopkeeper.models.neural import NeuralModel
 
 SCORE_TOLERANCE = 1e-4
 
@@ -74,10 +74,11 @@ def require_serving() -> None:
 def write_tables(model: SessionModel, folder: Path) -> None:
     """The model's numbers, each table as one .npy file."""
     np.save(folder / "prior.npy", model.prior_scores().numpy())
-    if isinstance(model, SASRec):
-        np.save(folder / "items.npy", model.table()[1:].detach().numpy())
-        np.save(folder / "bias.npy", model.bias().detach().numpy())
-        np.save(folder / "repeat.npy", np.ascontiguousarray(model.repeat_item.weight[1:].detach().numpy().T))
+    if isinstance(model, NeuralModel):
+        items = model.catalogue()
+        np.save(folder / "items.npy", items.vector[1:].detach().numpy())
+        np.save(folder / "bias.npy", np.ascontiguousarray(items.bias[1:].detach().numpy().T))
+        np.save(folder / "repeat.npy", np.ascontiguousarray(items.repeat[1:].detach().numpy().T))
         write_graph(model, folder / "encoder.onnx")
     elif model.family == "item_knn":
         for h, task in enumerate(model.tasks):
@@ -112,7 +113,7 @@ def write_manifest(model: SessionModel, prepared: Prepared, folder: Path, origin
             "receipt_gap_seconds": prepared.manifest["receipt_gap_minutes"] * 60,
             "purchase_event": s.PURCHASE,
             "context": prepared.context_columns,
-            "params": {} if isinstance(model, SASRec) or decay is None else {"decay": decay},
+            "params": {} if isinstance(model, NeuralModel) or decay is None else {"decay": decay},
             "run_id": origin.run_id,
             "refit_of": origin.refit_of,
             "dataset_hash": prepared.content_hash,

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from shopkeeper.models.sasrec import SASRec, Seen
+from shopkeeper.models.neural import NeuralModel
+from shopkeeper.models.repeats import Seen
 
 
 class Answer(nn.Module):
-    """`SASRec.answer` with flat inputs, as the exporter wants them."""
+    """`NeuralModel.answer` with flat inputs, as the exporter wants them."""
 
-    def __init__(self, model: SASRec) -> None:
+    def __init__(self, model: NeuralModel) -> None:
         super().__init__()
         self.model = model
 
@@ -39,10 +40,10 @@ class Answer(nn.Module):
         return self.model.answer(vectors, event, context, time, length, seen)
 
 
-def write_graph(model: SASRec, path: Path) -> None:
+def write_graph(model: NeuralModel, path: Path) -> None:
     """Export with dynamic batch, length and number of seen items; one file, standard operators, opset 20."""
     batch, tokens, slots = 3, min(17, model.max_len + 1), 5  # never 1: the exporter would take it for a constant
-    dim, context = model.item.embedding_dim, len(model.vocabulary.context)
+    dim, context = model.dim, len(model.vocabulary.context)
     steps = torch.full((batch, slots), float(tokens - 1))
     example: dict[str, Tensor] = {
         "vectors": torch.randn(batch, tokens, dim),

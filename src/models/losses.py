@@ -1,6 +1,6 @@
 """Losses as pure functions of scores: a softmax over the catalogue, in full or on a shared sample.
 
-Legend: P positions, M (position, target) pairs, V items, S sampled items.
+Legend: P positions, M (position, target) pairs, V items, S sampled items, U distinct items of a history.
 """
 
 from typing import NamedTuple
@@ -11,35 +11,56 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Sample(NamedTuple):
-    """Negatives shared by a batch: item numbers from 0 (S,) and the log of how often each is expected (S,)."""
+    """Negatives shared by a batch: item codes from 1 (S,) and the log of how often each is expected (S,)."""
 
     item: Tensor
     log_expected: Tensor
 
 
-def draw_sample(weights: Tensor, size: int) -> Sample:
-    """Draw `size` items with replacement, in proportion to `weights` (V,).
+class Sampler(torch.nn.Module):
+    """Draws items with replacement, in proportion to counts ** power.
 
-    `log_expected` is log(size * p_item): subtracting it from the scores makes the sampled sum of exponentials an
-    unbiased estimate of the full one (Bengio and Senecal 2008, https://doi.org/10.1109/TNN.2007.912312).
+    Args:
+        counts: how often each item is a target (V,); one that never is stays possible, with a tenth of a count.
+        power: 0 draws uniformly, 1 by popularity.
+        size: S, items in a sample.
     """
-    item = torch.multinomial(weights, size, replacement=True)
-    return Sample(item, torch.log(weights[item] / weights.sum() * size))
+
+    def __init__(self, counts: Tensor, *, power: float, size: int) -> None:
+        super().__init__()
+        weight = (counts.double() + 0.1) ** power
+        self.size = size
+        self.register_buffer("cumulated", weight.cumsum(0) / weight.sum(), persistent=False)
+        self.register_buffer("log_expected", (weight / weight.sum() * size).log().float(), persistent=False)
+        self.cumulated: Tensor
+        self.log_expected: Tensor
+
+    def draw(self) -> Sample:
+        """`log_expected` is log(S * p_item): subtracting it from the scores makes the sampled sum of exponentials an
+        unbiased estimate of the full one (Bengio and Senecal 2008, https://doi.org/10.1109/TNN.2007.912312).
+
+        Costs S log V, whatever the catalogue's size.
+        """
+        place = torch.rand(self.size, dtype=torch.float64, device=self.cumulated.device)
+        item = torch.searchsorted(self.cumulated, place).clamp(max=len(self.cumulated) - 1)
+        return Sample(item + 1, self.log_expected[item])
 
 
-def log_partition(query: Tensor, table: Tensor, bias: Tensor, sample: Sample | None, *, chunk: int = 512) -> Tensor:
-    """log of the sum over items of exp(query . item + bias), (P,); on `sample` its estimate.
+def sampled_log_sum(scores: Tensor, sample: Sample) -> Tensor:
+    """Estimate of the log of the sum over the catalogue of exp(score), (P,), from the scores of a sample (P, S)."""
+    return torch.logsumexp(scores - sample.log_expected, dim=-1)
 
-    The full sum never holds more than `chunk` x V scores: they are computed again on the way back.
+
+def full_log_sum(query: Tensor, table: Tensor, bias: Tensor, *, chunk: int = 512) -> Tensor:
+    """log of the sum over items of exp(query . item + bias), (P,).
+
+    Never holds more than `chunk` x V scores: they are computed again on the way back.
     """
-    if sample is not None:
-        scores = query @ table[sample.item].T + (bias[sample.item] - sample.log_expected)
-        return torch.logsumexp(scores, dim=-1)
-    parts = [checkpoint(_full_log_sum, part, table, bias, use_reentrant=False) for part in query.split(chunk)]
+    parts = [checkpoint(_log_sum, part, table, bias, use_reentrant=False) for part in query.split(chunk)]
     return torch.cat([p for p in parts if p is not None])
 
 
-def _full_log_sum(query: Tensor, table: Tensor, bias: Tensor) -> Tensor:
+def _log_sum(query: Tensor, table: Tensor, bias: Tensor) -> Tensor:
     return torch.logsumexp(query @ table.T + bias, dim=-1)
 
 

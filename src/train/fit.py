@@ -11,13 +11,15 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 from torch.utils.data import DataLoader
 
 from shopkeeper.config import TrainConfig, UserError
+from shopkeeper.data import schema as s
 from shopkeeper.data.batches import TokenBatches, TrainingPieces, Vocabulary
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
 from shopkeeper.models.checkpoint import build_model, save_model
 from shopkeeper.models.contract import FitData, SessionModel
-from shopkeeper.models.sasrec import SASRec
+from shopkeeper.models.criteria import make_criterion
+from shopkeeper.models.neural import NeuralModel
 from shopkeeper.train import tracking
 from shopkeeper.train.callbacks import BEST, LAST, callbacks, quiet_lightning
 from shopkeeper.train.module import TrainingModule
@@ -138,8 +140,9 @@ def chosen_tasks(config: TrainConfig, available: list[str], left_out: dict[str, 
         if not available:
             raise UserError("there is nothing to predict: " + "; ".join(left_out.values()))
         return available
-    if config.task.heads not in available:
-        reason = left_out.get(config.task.heads, "heads are: auto, purchase, next")
+    asked = s.TASK_NEXT if config.task.heads == s.TASK_NEXT_ANY else config.task.heads
+    if asked not in available:
+        reason = left_out.get(asked, f"heads are: auto, {', '.join([*s.TASKS, s.TASK_NEXT_ANY])}")
         raise UserError(f"task.heads={config.task.heads}: {reason}")
     return [config.task.heads]
 
@@ -157,14 +160,14 @@ def fit_model(setting: Setting, *, steps: int | None) -> SessionModel:
     )
     model.fit(setting.data)
     summary = {"best_step": 0}
-    if isinstance(model, SASRec):
+    if isinstance(model, NeuralModel):
         summary = descend(setting, model, steps=steps)
     file = setting.run.checkpoints / tracking.SUMMARY_FILE
     file.write_text(json.dumps(summary))
     return model.eval()
 
 
-def descend(setting: Setting, model: SASRec, *, steps: int | None) -> dict[str, int]:
+def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[str, int]:
     """Train by gradient, going on from the last checkpoint where there is one; leaves the best weights in `model`."""
     config, folder = setting.config, setting.run.checkpoints
     quiet_lightning()
@@ -182,7 +185,14 @@ def descend(setting: Setting, model: SASRec, *, steps: int | None) -> dict[str, 
     module = TrainingModule(
         model,
         weights=loss_weights(asdict(config.task.weights), setting.tasks),
-        num_negatives=config.loss.num_negatives,
+        criteria=[
+            make_criterion(
+                torch.from_numpy(setting.data.target_counts(task)),
+                num_negatives=config.loss.num_negatives,
+                power=config.loss.power,
+            )
+            for task in setting.tasks
+        ],
         optimizer=config.optimizer,
         seed=config.seed,
     )

@@ -8,7 +8,8 @@ import torch
 
 from shopkeeper.data.batches import Vocabulary
 from shopkeeper.export.graph import write_graph
-from shopkeeper.models.sasrec import SASRec, Seen
+from shopkeeper.models.repeats import Seen
+from shopkeeper.models.sasrec import SASRec
 
 
 def make_model(max_len: int, *, context: tuple[int, ...] = (3,), items: int = 7) -> SASRec:

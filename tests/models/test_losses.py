@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shopkeeper.models.losses import Sample, draw_sample, log_partition, softmax_loss, with_bonus
+from shopkeeper.models.losses import Sample, Sampler, full_log_sum, sampled_log_sum, softmax_loss, with_bonus
 
 # With a query of length 1, the items 1, 2, 3 have the exponentials 1, 2 and 3; with length 2 their squares.
 TABLE = torch.tensor([[0.0], [math.log(2.0)], [math.log(3.0)]])
@@ -17,22 +17,22 @@ def logs(*values: float) -> Tensor:
 
 
 def test_partition_sums_the_exponentials_of_all_items() -> None:
-    found = log_partition(QUERY, TABLE, NO_BIAS, None)
+    found = full_log_sum(QUERY, TABLE, NO_BIAS)
 
     torch.testing.assert_close(found, logs(1 + 2 + 3, 1 + 4 + 9))
 
 
 def test_partition_adds_each_items_bias() -> None:
-    found = log_partition(QUERY[:1], TABLE, torch.tensor([0.0, 0.0, math.log(2.0)]), None)
+    found = full_log_sum(QUERY[:1], TABLE, torch.tensor([0.0, 0.0, math.log(2.0)]))
 
     torch.testing.assert_close(found, logs(1 + 2 + 2 * 3))
 
 
 def test_partition_on_a_sample_divides_by_what_each_item_is_expected() -> None:
     # three draws with p = 1/4, 1/4, 1/2: expected 0.75, 0.75 and 1.5 times each
-    sample = Sample(torch.tensor([0, 2, 2]), logs(0.75, 1.5, 1.5))
+    sample = Sample(torch.tensor([1, 3, 3]), logs(0.75, 1.5, 1.5))
 
-    found = log_partition(QUERY[:1], TABLE, NO_BIAS, sample)
+    found = sampled_log_sum(logs(1, 3, 3)[None], sample)
 
     torch.testing.assert_close(found, logs(1 / 0.75 + 3 / 1.5 + 3 / 1.5))
 
@@ -40,11 +40,13 @@ def test_partition_on_a_sample_divides_by_what_each_item_is_expected() -> None:
 def test_partition_estimate_converges_to_the_full_sum() -> None:
     torch.manual_seed(3)
     query, table, bias = torch.randn(4, 8), torch.randn(50, 8), torch.randn(50)
-    weights = torch.rand(50) + 0.1
-    full = log_partition(query, table, bias, None)
+    full, scores = full_log_sum(query, table, bias), query @ table.T + bias
 
-    estimate = log_partition(query, table, bias, draw_sample(weights, 200_000))
-    rough = log_partition(query, table, bias, draw_sample(weights, 200))
+    def estimate_from(size: int) -> Tensor:
+        sample = Sampler(torch.rand(50), power=1.0, size=size).draw()
+        return sampled_log_sum(scores[:, sample.item - 1], sample)
+
+    estimate, rough = estimate_from(200_000), estimate_from(200)
 
     torch.testing.assert_close(estimate, full, atol=0.05, rtol=0)
     assert (estimate - full).abs().max() < (rough - full).abs().max()
@@ -59,27 +61,34 @@ def test_partition_is_the_same_in_chunks_of_any_size(chunk: int) -> None:
     plain = torch.logsumexp(query @ table.T + bias, dim=-1)
     wanted = torch.autograd.grad(plain.sum(), inputs)
 
-    found = log_partition(*inputs, None, chunk=chunk)
+    found = full_log_sum(*inputs, chunk=chunk)
 
     torch.testing.assert_close(found, plain)
     torch.testing.assert_close(torch.autograd.grad(found.sum(), inputs), wanted)
 
 
-def test_sample_is_drawn_in_proportion_to_the_weights() -> None:
+def test_sample_is_drawn_in_proportion_to_a_power_of_the_counts() -> None:
     torch.manual_seed(0)
 
-    sample = draw_sample(torch.tensor([1.0, 0.0, 3.0]), 4000)
+    sample = Sampler(torch.tensor([0.9, 99999.9, 3.9]), power=0.5, size=100_000).draw()  # 1, 316.2 and 2 of 319.2
 
-    assert torch.bincount(sample.item, minlength=3)[1] == 0
-    assert (sample.item == 2).float().mean().item() == pytest.approx(0.75, abs=0.03)
+    shares = torch.bincount(sample.item, minlength=4) / 100_000
+    assert shares[0] == 0
+    assert shares[1:].tolist() == pytest.approx([1 / 319.2, 316.2 / 319.2, 2 / 319.2], abs=1e-3)
 
 
 def test_sample_knows_how_often_each_item_is_expected() -> None:
     torch.manual_seed(0)
 
-    sample = draw_sample(torch.tensor([1.0, 0.0, 3.0]), 8)  # item 0 twice, item 2 six times
+    sample = Sampler(torch.tensor([0.9, 2.9]), power=1.0, size=8).draw()  # item 1 twice, item 2 six times
 
-    torch.testing.assert_close(sample.log_expected, torch.where(sample.item == 0, *logs(2, 6)))
+    torch.testing.assert_close(sample.log_expected, torch.where(sample.item == 1, math.log(2.0), math.log(6.0)))
+
+
+def test_an_item_that_was_no_target_can_be_drawn() -> None:
+    torch.manual_seed(0)
+
+    assert set(Sampler(torch.zeros(3), power=1.0, size=100).draw().item.tolist()) == {1, 2, 3}
 
 
 def test_bonus_replaces_an_items_exponential_in_the_full_sum() -> None:

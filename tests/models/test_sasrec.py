@@ -1,252 +1,31 @@
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
 
-from shopkeeper.data.batches import Batch, TaskTargets, TokenBatches, TrainingPieces, Vocabulary
-from shopkeeper.data.examples import Examples
-from shopkeeper.data.prepared import Prepared
-from shopkeeper.data.windows import train_window
-from shopkeeper.models.checkpoint import build_model
-from shopkeeper.models.contract import FitData
-from shopkeeper.models.sasrec import SASRec, Seen, add_to_seen
-
-Build = Callable[..., SASRec]
-BatchOf = Callable[..., Batch]
+from shopkeeper.models.sasrec import Block
 
 
-@pytest.fixture(params=["clicks", "orders"])
-def shop(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def model(shops: dict[str, Prepared], build: Build, shop: str) -> SASRec:
-    return build(shops[shop], "sasrec")
-
-
-@pytest.fixture
-def training(shops: dict[str, Prepared], model: SASRec, shop: str) -> TrainingPieces:
-    prepared = shops[shop]
-    vocabulary = Vocabulary.of(prepared, refit=False)
-    return TrainingPieces(prepared, train_window(prepared), vocabulary, model.tasks, max_len=model.max_len, seed=0)
-
-
-def hidden_of(model: SASRec, batch: Batch) -> torch.Tensor:
-    return model.encode(model.pool(batch, model.table()), batch.event, batch.context, batch.time)
-
-
-def test_a_later_step_changes_no_earlier_state(
-    model: SASRec, batch_of: BatchOf, examples: dict[str, Examples], shop: str
-) -> None:
-    own = examples[shop]
-    batch = batch_of(shop, own.only(np.flatnonzero(own.k >= 3)))
-    last = batch.bag_cell % batch.event.shape[1] == 3
-    event, time = batch.event.clone(), batch.time.clone()
-    event[:, 3:], time[:, 3:] = 0, -1
-    changed = batch._replace(
-        event=event,
-        time=time,
-        bag_item=torch.where(last, batch.bag_item % model.vocabulary.num_items + 1, batch.bag_item),
-    )
-
-    before, after = hidden_of(model, batch), hidden_of(model, changed)
-    torch.testing.assert_close(before[:, :3], after[:, :3])
-    assert not torch.allclose(before[:, 3], after[:, 3])
-
-
-def test_what_is_observed_at_a_position_ends_there(
-    model: SASRec, batch_of: BatchOf, examples: dict[str, Examples], shop: str
-) -> None:
-    own = examples[shop]
-    batch = batch_of(shop, own.only(np.flatnonzero(own.k == 3)))
-    seen = model.observe(batch)
-
-    for b in range(len(batch.event)):
-        for t in range(batch.event.shape[1]):
-            cells = [int(c) for c in batch.bag_cell]
-            upto = [i for i, c in enumerate(cells) if c // batch.event.shape[1] == b and c % batch.event.shape[1] <= t]
-            for u, item in enumerate(batch.seen[b].tolist()):
-                entries = [i for i in upto if item and int(batch.bag_item[i]) == item]
-                assert int(seen.times[b, t, u]) == len(entries)
-                if entries:
-                    latest = cells[entries[-1]] % batch.event.shape[1]
-                    assert int(seen.steps_ago[b, t, u]) == t - latest
-                    assert int(seen.last_event[b, t, u]) == int(batch.event[b, latest])
-
-
-def test_the_bonus_raises_seen_items_alone() -> None:
-    scores = torch.zeros(1, 2, 4)
-    raised = add_to_seen(scores, torch.tensor([[2, 4, 0]]), torch.tensor([[[1.0, 2.0, 9.0], [3.0, 4.0, 9.0]]]))
-
-    assert raised.tolist() == [[[0.0, 1.0, 0.0, 2.0], [0.0, 3.0, 0.0, 4.0]]]
-
-
-def test_training_scores_each_position_as_serving_will(
-    model: SASRec, training: TrainingPieces, batch_of: BatchOf, examples: dict[str, Examples], shop: str
-) -> None:
-    """The loss at the last position is the softmax loss of the scores that `score` gives."""
-    batch = training[np.flatnonzero(training.pieces.last - training.pieces.first == 2)[:4]]
-    scores = model.score(batch)
-    end = torch.arange(len(batch.event)) * batch.event.shape[1] + batch.length - 1
-
-    for h, targets in enumerate(batch.targets):
-        at_end = torch.isin(targets.cell, end)
-        only = tuple(
-            type(t)(*(column[at_end] for column in t)) if i == h else type(t)(*(column[:0] for column in t))
-            for i, t in enumerate(batch.targets)
-        )
-        loss = model.losses(batch._replace(targets=only), num_negatives=10**9)[h]
-        owner, item = targets.cell[at_end] // batch.event.shape[1], targets.item[at_end]
-        each = torch.logsumexp(scores[owner, h], dim=-1) - scores[owner, h, item - 1]
-        expected = (each * targets.weight[at_end]).sum() / int(batch.length.sum())
-        torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
-
-
-def test_a_sample_as_good_as_the_catalogue_gives_nearly_its_loss(model: SASRec, training: TrainingPieces) -> None:
-    batch = training[np.arange(16)]
+def test_attention_looks_back_and_never_ahead() -> None:
     torch.manual_seed(0)
-    full = model.losses(batch, num_negatives=10**9)[0]
-    sampled = torch.stack([model.losses(batch, num_negatives=23)[0] for _ in range(300)]).mean()
+    block, x = Block(dim=4, heads=2, dropout=0.0).eval(), torch.randn(1, 5, 4)
+    changed = x.clone()
+    changed[:, 3] = torch.randn(4)
 
-    # 23 draws of 24 items: the estimate of the sum is unbiased, that of its logarithm a little low
-    assert float(sampled.detach()) == pytest.approx(float(full.detach()), rel=0.1)
+    moved = (block(x) - block(changed)).abs().amax(dim=-1)[0]
 
-
-def test_a_sample_that_could_hold_the_catalogue_is_the_catalogue(model: SASRec, training: TrainingPieces) -> None:
-    batch = training[np.arange(16)]
-    whole = model.vocabulary.num_items
-
-    full = model.losses(batch, num_negatives=10**9)
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        assert all(map(torch.equal, model.losses(batch, num_negatives=whole), full))
+    assert moved[:3].max() < 1e-6
+    assert moved[3:].min() > 1e-4
 
 
-def test_an_items_own_repeat_term_raises_it_where_it_was_seen(
-    shops: dict[str, Prepared], build: Build, batch_of: BatchOf, examples: dict[str, Examples], shop: str
-) -> None:
-    model, batch = build(shops[shop], "sasrec"), batch_of(shop, examples[shop])
-    before = model.score(batch)
+def test_one_head_attends_by_the_softmax_of_the_scaled_products() -> None:
+    block = Block(dim=1, heads=1, dropout=0.0)
     with torch.no_grad():
-        model.repeat_item.weight[1:] += 5.0
-    seen = torch.zeros(len(batch.event), model.vocabulary.num_items + 1).scatter(1, batch.seen, 1.0)[:, 1:]
+        block.qkv.weight.copy_(torch.tensor([[1.0], [1.0], [2.0]]))
+        block.qkv.bias.zero_()
+        block.out.weight.fill_(1.0)
+        block.out.bias.zero_()
 
-    assert 0 < seen.mean() < 1
-    torch.testing.assert_close(model.score(batch) - before, (5.0 * seen)[:, None].expand_as(before))
+    mixed = block.attention(torch.log(torch.tensor([[[1.0], [2.0]]])))  # q = k = x, v = 2 x: 0 and log 2
 
-
-def test_it_learns_whose_favourites_are_whose(
-    shops: dict[str, Prepared], build: Build, training: TrainingPieces, shop: str
-) -> None:
-    model = build(shops[shop], "sasrec")
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    batches = list(TokenBatches(training, tokens=1024, seed=0))
-    history = []
-    for _ in range(60):
-        for index in batches:
-            loss = torch.stack(model.losses(training[index], num_negatives=10**9)).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            history.append(float(loss.detach()))
-
-    assert np.mean(history[-len(batches) :]) < 0.8 * np.mean(history[: len(batches)])
-
-
-CYCLE, STEPS = 8, 3
-
-
-def cycle() -> Batch:
-    """Visitor b takes the items b, b + 1, b + 2 (of 8, then from the first again); the next target is one on."""
-    start, width = torch.arange(CYCLE)[:, None], STEPS + 1
-    seen = ((start + torch.arange(STEPS)) % CYCLE + 1).sort(dim=1).values
-    items = (start + torch.arange(STEPS)) % CYCLE + 1
-    cells = torch.arange(CYCLE * width).view(CYCLE, width)
-    wanted = (start + torch.arange(1, width)) % CYCLE + 1
-    among = wanted[:, :, None] == seen[:, None]
-    slot = torch.where(among.any(dim=2), among.long().argmax(dim=2), -1)
-    return Batch(
-        event=torch.tensor([[1] + [2] * STEPS]).repeat(CYCLE, 1),
-        context=torch.zeros((CYCLE, width, 0), dtype=torch.int64),
-        time=torch.arange(width).repeat(CYCLE, 1) * 3600,
-        length=torch.full((CYCLE,), width),
-        bag_item=items.flatten(),
-        bag_cell=cells[:, 1:].flatten(),
-        bag_slot=(items[:, :, None] == seen[:, None]).long().argmax(dim=2).flatten(),
-        seen=seen,
-        last_item=items[:, -1],
-        targets=(TaskTargets(cells[:, 1:].flatten(), wanted.flatten(), torch.ones(CYCLE * STEPS), slot.flatten()),),
-    )
-
-
-@pytest.mark.parametrize("num_negatives", [CYCLE, 5])
-def test_it_learns_an_order_that_counts_do_not_show(
-    config: Callable[[str], dict[str, Any]], num_negatives: int
-) -> None:
-    # every item is as frequent as any other, and the target is never in the history: only order tells
-    torch.manual_seed(0)
-    model = build_model(
-        config("sasrec") | {"embed_dim": 16, "num_layers": 1, "dropout": 0.0},
-        vocabulary=Vocabulary(num_items=CYCLE, num_events=2, context=()),
-        tasks=["next"],
-        max_len=STEPS,
-        facts={"purchase_code": 2},
-    )
-    assert isinstance(model, SASRec)
-    batch, target = cycle(), (torch.arange(CYCLE) + STEPS) % CYCLE
-    untrained = model.score(batch)[:, 0].argmax(dim=1)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(120):
-        optimizer.zero_grad()
-        model.losses(batch, num_negatives=num_negatives)[0].backward()
-        optimizer.step()
-
-    assert (untrained == target).sum() <= CYCLE // 2
-    assert model.eval().score(batch)[:, 0].argmax(dim=1).tolist() == target.tolist()
-
-
-def test_popularity_is_where_scores_start(shops: dict[str, Prepared], config: Callable[[str], dict[str, Any]]) -> None:
-    prepared = shops["orders"]
-    vocabulary = Vocabulary.of(prepared, refit=False)
-    fresh = build_model(
-        config("sasrec"), vocabulary=vocabulary, tasks=["purchase"], max_len=4, facts={"purchase_code": 2}
-    )
-    data = FitData(prepared, train_window(prepared), vocabulary)
-    fresh.fit(data)
-
-    counts = data.target_counts("purchase", half_life_days=28)
-    expected = np.log((counts + 0.1) / (counts + 0.1).mean())
-    np.testing.assert_allclose(fresh.prior_scores()[0].numpy(), expected, atol=1e-5)
-
-
-def test_bonus_depends_on_what_was_seen(model: SASRec) -> None:
-    ones, none = torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int64)
-    once = Seen(ones, ones, ones, ones, none, ones, ones)
-    often = once._replace(times=5 * ones)
-    gate = torch.zeros(1, 1, len(model.tasks))
-
-    assert model.bonus(gate, once).shape == (1, 1, len(model.tasks))
-    assert not torch.allclose(model.bonus(gate, once), model.bonus(gate, often))
-
-
-def test_who_has_done_nothing_is_like_nothing_before_training(
-    shops: dict[str, Prepared],
-    batch_of: BatchOf,
-    examples: dict[str, Examples],
-    config: Callable[[str], dict[str, Any]],
-) -> None:
-    prepared = shops["clicks"]
-    vocabulary = Vocabulary.of(prepared, refit=False)
-    fresh = build_model(
-        config("sasrec"), vocabulary=vocabulary, tasks=["purchase", "next"], max_len=4, facts={"purchase_code": 2}
-    ).eval()
-    fresh.fit(FitData(prepared, train_window(prepared), vocabulary))
-    own = examples["clicks"]
-    nobody, somebody = (batch_of("clicks", own.only(np.flatnonzero(own.k == k)[:5])) for k in (0, 1))
-
-    prior = fresh.prior_scores()
-    torch.testing.assert_close(fresh.score(nobody), prior.expand(5, -1, -1))
-    assert not torch.allclose(fresh.score(somebody), prior.expand(5, -1, -1))
+    first, second = 1.0, 2.0 ** torch.log(torch.tensor(2.0)).item()  # exp(q k) of the second position
+    expected = 2 * torch.log(torch.tensor(2.0)) * second / (first + second)
+    assert mixed[0, :, 0].tolist() == pytest.approx([0.0, expected.item()], abs=1e-6)

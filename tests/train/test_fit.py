@@ -167,7 +167,7 @@ def test_a_refit_takes_the_chosen_steps_sees_every_row_and_writes_no_metric(
     assert f"refitted on {shops['clicks'].manifest['counts']['events']:,} events" in said[-1]
     store = store_of(config())
     assert store.best(dataset_hash=shops["clicks"].content_hash).run_id == original.run_id
-    assert weights(refit)["item.weight"].shape[0] == shops["clicks"].num_items(refit=True) + 1
+    assert weights(refit)["items.vector.weight"].shape[0] == shops["clicks"].num_items(refit=True) + 1
 
 
 def test_a_refit_of_a_refit_is_refused(config: Callable[..., TrainConfig], silent: Callable[[str], None]) -> None:

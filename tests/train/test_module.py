@@ -5,8 +5,9 @@ import torch
 
 from shopkeeper.config import OptimizerConfig
 from shopkeeper.data.batches import Vocabulary
+from shopkeeper.models.criteria import Criterion
 from shopkeeper.models.sasrec import SASRec
-from shopkeeper.train.module import TrainingModule, moving_average
+from shopkeeper.train.module import TrainingModule
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def module() -> TrainingModule:
         purchase_code=2,
     )
     settings = OptimizerConfig(lr=0.01, weight_decay=0.1, warmup_steps=4, clip_norm=1.0, average=0.5)
-    return TrainingModule(model, weights=[1.0], num_negatives=10, optimizer=settings, seed=3)
+    return TrainingModule(model, weights=[1.0], criteria=[Criterion(None)], optimizer=settings, seed=3)
 
 
 def configured(module: TrainingModule) -> Any:
@@ -64,21 +65,12 @@ def test_an_epoch_draws_the_same_whatever_ran_before(module: TrainingModule) -> 
 
 
 def test_the_weights_judged_are_a_moving_average(module: TrainingModule) -> None:
-    bias, judged = module.model.item_bias, module.judged.item_bias
-    averages = []
+    weight, averages = module.model.items.popularity_weight, []
     for value in (1.0, 2.0, 3.0):
-        bias.detach().fill_(value)
+        weight.detach().fill_(value)
         module.on_train_batch_end()
-        averages.append(judged[0, 0].item())
+        averages.append(module.judged.items.popularity_weight.item())
 
     # the first is taken over; then the ramp holds the decay at 2/11, and 3/12, still below 1/2
     second = 2 - 2 / 11 * (2 - 1)
     assert averages == pytest.approx([1, second, 3 - 3 / 12 * (3 - second)])
-
-
-def test_the_average_s_decay_ends_its_rise_at_the_one_set() -> None:
-    average, current = torch.zeros(1), torch.ones(1)
-
-    moving_average(0.5)([average], [current], torch.tensor(1000))
-
-    assert average.item() == pytest.approx(0.5)

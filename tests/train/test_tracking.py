@@ -140,7 +140,7 @@ def test_a_server_that_does_not_answer_is_named_at_once(tracking: TrackingConfig
 
 def test_a_database_without_its_driver_is_named(tracking: TrackingConfig) -> None:
     with pytest.raises(UserError, match="the MLflow store cannot be reached: No module named"):
-        Store(replace(tracking, uri="postgresql://shop/runs"))
+        Store(replace(tracking, uri="mysql://shop/runs"))
 
 
 def test_a_run_that_raises_is_marked_and_can_go_on(store: Store) -> None:
