@@ -18,9 +18,12 @@ from shopkeeper.data.windows import train_window
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
-FAMILIES = ("popularity", "repeat", "item_knn", "sasrec")
+FAMILIES = ("popularity", "repeat", "item_knn", "sasrec", "gru4rec")
 MAX_LEN = 4
-SMALL: dict[str, dict[str, Any]] = {"sasrec": {"embed_dim": 8, "num_layers": 2}}
+SMALL: dict[str, dict[str, Any]] = {
+    "sasrec": {"embed_dim": 8, "num_layers": 2},
+    "gru4rec": {"embed_dim": 8, "num_layers": 1},
+}
 
 
 def model_config(family: str) -> dict[str, Any]:

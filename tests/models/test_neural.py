@@ -18,7 +18,7 @@ from shopkeeper.train.lazy import LazyAdamW
 Build = Callable[..., NeuralModel]
 BatchOf = Callable[..., Batch]
 
-NEURAL = ("sasrec",)
+NEURAL = ("sasrec", "gru4rec")
 
 
 def criteria(model: NeuralModel, num_negatives: int) -> list[Criterion]:

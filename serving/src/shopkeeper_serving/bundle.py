@@ -21,8 +21,11 @@ VOCABULARY: Final = "vocabulary.json"
 PRIOR: Final = "prior"
 ENCODER: Final = "encoder.onnx"
 
+ENCODERS: Final = ("sasrec", "gru4rec")
+"""Families whose bundle holds an item table and the graph of an encoder."""
+
 ARRAYS: Final = {
-    "sasrec": (PRIOR, "items", "bias", "repeat"),
+    **dict.fromkeys(ENCODERS, (PRIOR, "items", "bias", "repeat")),
     "popularity": (PRIOR,),
     "repeat": (PRIOR,),
     "item_knn": (PRIOR, "indptr", "indices", "values"),
@@ -97,7 +100,7 @@ def read_bundle(path: str | Path) -> Bundle:
     for name, entry in manifest.files.items():
         verify_file(folder, name, entry)
     needed = [ITEM_IDS, VOCABULARY, GOLDEN, *(f"{a}.npy" for a in array_names(manifest))]
-    needed += [ENCODER] if manifest.family == "sasrec" else []
+    needed += [ENCODER] if manifest.family in ENCODERS else []
     for name in needed:
         if name not in manifest.files:
             raise BundleError(f"{folder / MANIFEST}: lists no {name}, which a {manifest.family} bundle needs")

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from shopkeeper_serving.bundle import ENCODER, PRIOR, Bundle, BundleError
+from shopkeeper_serving.bundle import ENCODER, ENCODERS, PRIOR, Bundle, BundleError
 from shopkeeper_serving.history import Inputs
 
 FloatArray = npt.NDArray[np.float32]
@@ -27,7 +27,7 @@ class Scorer(Protocol):
 def make_scorer(bundle: Bundle) -> Scorer:
     """The scorer of the bundle's model family."""
     families: dict[str, Callable[[Bundle], Scorer]] = {
-        "sasrec": EncoderScorer,
+        **dict.fromkeys(ENCODERS, EncoderScorer),
         "popularity": PriorScorer,
         "repeat": RepeatScorer,
         "item_knn": NeighbourScorer,
