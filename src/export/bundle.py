@@ -80,10 +80,13 @@ def write_tables(model: SessionModel, folder: Path) -> None:
         np.save(folder / "bias.npy", np.ascontiguousarray(items.bias[1:].detach().numpy().T))
         np.save(folder / "repeat.npy", np.ascontiguousarray(items.repeat[1:].detach().numpy().T))
         write_graph(model, folder / "encoder.onnx")
-    elif model.family == "item_knn":
-        for h, task in enumerate(model.tasks):
-            for name in ("indptr", "indices", "values"):
-                np.save(folder / f"{name}_{task}.npy", model.get_buffer(f"{name}_{h}").numpy())
+    elif isinstance(model, CountedModel):
+        for name, table in model.state_dict().items():
+            stem, _, head = name.rpartition("_")
+            np.save(
+                folder / f"{stem}_{model.tasks[int(head)]}.npy" if head.isdigit() else folder / f"{name}.npy",
+                table.numpy(),
+            )
 
 
 def vocabulary(prepared: Prepared, *, refit: bool) -> dict[str, Any]:
@@ -97,7 +100,6 @@ def write_manifest(model: SessionModel, prepared: Prepared, folder: Path, origin
     from shopkeeper_serving.bundle import sha256_of
 
     files = sorted(f for f in folder.iterdir() if f.name != "manifest.json")
-    decay = getattr(model, "decay", None)
     dump(
         folder / "manifest.json",
         {
@@ -113,7 +115,7 @@ def write_manifest(model: SessionModel, prepared: Prepared, folder: Path, origin
             "receipt_gap_seconds": prepared.manifest["receipt_gap_minutes"] * 60,
             "purchase_event": s.PURCHASE,
             "context": prepared.context_columns,
-            "params": {} if isinstance(model, NeuralModel) or decay is None else {"decay": decay},
+            "params": model.params() if isinstance(model, CountedModel) else {},
             "run_id": origin.run_id,
             "refit_of": origin.refit_of,
             "dataset_hash": prepared.content_hash,

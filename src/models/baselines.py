@@ -20,6 +20,10 @@ class CountedModel(SessionModel):
         for name, table in tables.items():
             self.register_buffer(name, table)
 
+    def params(self) -> dict[str, float]:
+        """The numbers, by their names in the YAML, that scoring needs beside the tables."""
+        return {}
+
     def fit_prior(self, data: FitData, window_days: float | None) -> None:
         """Popularity per task, scaled to [0, 1) (H, V): recent counts, overall counts between equal ones."""
         since = None if window_days is None else data.last_time() - int(window_days * DAY)
@@ -69,6 +73,9 @@ class Repeat(CountedModel):
         super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len)
         self.window_days, self.decay = window_days, decay
 
+    def params(self) -> dict[str, float]:
+        return {"decay": self.decay}
+
     def fit(self, data: FitData) -> None:
         self.fit_prior(data, self.window_days)
 
@@ -105,6 +112,9 @@ class ItemKNN(CountedModel):
     ) -> None:
         super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len)
         self.neighbours, self.shrink, self.decay, self.window_days = neighbours, shrink, decay, window_days
+
+    def params(self) -> dict[str, float]:
+        return {"decay": self.decay}
 
     def fit(self, data: FitData) -> None:
         self.fit_prior(data, self.window_days)

@@ -26,4 +26,5 @@ class GRU4Rec(NeuralModel):
 
     def mix(self, tokens: Tensor, time: Tensor) -> Tensor:
         states: Tensor = self.gru(tokens)[0]
-        return tokens + self.drop(states)  # the last step itself, and what the recurrence adds
+        mixed: Tensor = tokens + self.drop(states)  # the last step itself, and what the recurrence adds
+        return mixed

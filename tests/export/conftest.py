@@ -105,6 +105,6 @@ def shop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["popularity", "repeat", "item_knn", "sasrec", "gru4rec"])
+@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -18,7 +18,7 @@ from shopkeeper.data.windows import train_window
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
-FAMILIES = ("popularity", "repeat", "item_knn", "sasrec", "gru4rec")
+FAMILIES = ("popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec")
 MAX_LEN = 4
 SMALL: dict[str, dict[str, Any]] = {
     "sasrec": {"embed_dim": 8, "num_layers": 2},

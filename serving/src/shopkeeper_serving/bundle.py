@@ -28,11 +28,19 @@ ARRAYS: Final = {
     **dict.fromkeys(ENCODERS, (PRIOR, "items", "bias", "repeat")),
     "popularity": (PRIOR,),
     "repeat": (PRIOR,),
-    "item_knn": (PRIOR, "indptr", "indices", "values"),
+    "item_knn": (PRIOR,),
+    "vmis_knn": (PRIOR, "sessions_indptr", "sessions_indices", "idf"),
 }
-"""Arrays that each model family brings, as `<name>.npy` (item_knn's tables as `<name>_<task>.npy`)."""
+"""Arrays that each model family brings, as `<name>.npy`."""
 
-PARAMS: Final = {"repeat": ("decay",), "item_knn": ("decay",)}
+TASK_ARRAYS: Final = {"item_knn": ("indptr", "indices", "values"), "vmis_knn": ("indptr", "indices")}
+"""Arrays that a family brings for each task, as `<name>_<task>.npy`."""
+
+PARAMS: Final = {
+    "repeat": ("decay",),
+    "item_knn": ("decay",),
+    "vmis_knn": ("most_recent", "neighbours", "max_query"),
+}
 MAX_TOLERANCE: Final = 0.01
 """A bundle whose own answers may be further off proves nothing by replaying them."""
 
@@ -137,10 +145,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def array_names(manifest: Manifest) -> list[str]:
     """Names (without .npy) of the arrays the model family brings."""
-    names = ARRAYS[manifest.family]
-    if manifest.family != "item_knn":
-        return list(names)
-    return [PRIOR, *(f"{name}_{task}" for name in names[1:] for task in manifest.tasks)]
+    per_task = TASK_ARRAYS.get(manifest.family, ())
+    return [*ARRAYS[manifest.family], *(f"{name}_{task}" for name in per_task for task in manifest.tasks)]
 
 
 def verify_file(folder: Path, name: str, entry: FileEntry) -> None:
@@ -192,19 +198,33 @@ def check_shapes(bundle: Bundle) -> None:
             raise BundleError(f"{folder / name}.npy: type {array.dtype} is not numeric")
     if manifest.family == "item_knn":
         for task in manifest.tasks:
-            check_neighbours(bundle, task)
+            check_sparse(bundle, task, rows=manifest.num_items, columns=manifest.num_items)
+    if manifest.family == "vmis_knn":
+        check_sessions(bundle)
 
 
-def check_neighbours(bundle: Bundle, task: str) -> None:
-    """Refuse tables that are no sparse matrix of items by items."""
-    count, folder = bundle.manifest.num_items, bundle.path
-    indptr, indices, values = (bundle.arrays[f"{name}_{task}"] for name in ("indptr", "indices", "values"))
-    begins = indptr.shape == (count + 1,) and indptr.dtype.kind == "i" and (np.diff(indptr) >= 0).all()
+def check_sessions(bundle: Bundle) -> None:
+    """Refuse tables that are no sparse matrices of items by sessions, and of sessions by items per task."""
+    count, sessions = bundle.manifest.num_items, len(bundle.arrays[f"indptr_{bundle.manifest.tasks[0]}"]) - 1
+    check_sparse(bundle, "", rows=count, columns=sessions)
+    for task in bundle.manifest.tasks:
+        check_sparse(bundle, task, rows=sessions, columns=count)
+    if bundle.arrays["idf"].shape != (count,):
+        raise BundleError(f"{bundle.path / 'idf'}.npy: shape {bundle.arrays['idf'].shape} does not fit {count} items")
+
+
+def check_sparse(bundle: Bundle, task: str, *, rows: int, columns: int) -> None:
+    """Refuse the table of a task (of the sessions, where it is "") if it is no sparse matrix of rows by columns."""
+    arrays, folder = bundle.arrays, bundle.path
+    starts, places = (f"{name}_{task}" if task else f"sessions_{name}" for name in ("indptr", "indices"))
+    indptr, indices = arrays[starts], arrays[places]
+    begins = indptr.shape == (rows + 1,) and indptr.dtype.kind == "i" and (np.diff(indptr) >= 0).all()
     if not begins or (indptr[0], indptr[-1]) != (0, indices.size):
-        raise BundleError(f"{folder / f'indptr_{task}'}.npy: does not say where the rows of {count} items begin")
-    if indices.ndim != 1 or indices.dtype.kind != "i" or not within(indices, count):
-        raise BundleError(f"{folder / f'indices_{task}'}.npy: is no list of items below {count}")
-    if values.shape != indices.shape:
+        raise BundleError(f"{folder / starts}.npy: does not say where the {rows} rows begin")
+    if indices.ndim != 1 or indices.dtype.kind != "i" or not within(indices, columns):
+        raise BundleError(f"{folder / places}.npy: is no list of places below {columns}")
+    values = arrays.get(f"values_{task}")
+    if values is not None and values.shape != indices.shape:
         raise BundleError(f"{folder / f'values_{task}'}.npy: shape {values.shape}, expected {indices.shape}")
 
 

@@ -1,0 +1,135 @@
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from shopkeeper.config import UserError
+from shopkeeper.data.batches import Batch, Vocabulary
+from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.windows import train_window
+from shopkeeper.models.checkpoint import build_model
+from shopkeeper.models.contract import FitData
+from shopkeeper.models.session_knn import VMISKNN, first_of_groups, latest_of_rows, sessions_by_time
+
+Config = Callable[[str], dict[str, Any]]
+
+SESSIONS = [[1, 2], [2, 3], [1, 3, 4], [5]]
+"""Items of four sessions, the earliest first."""
+
+
+def built(config: Config, **values: Any) -> VMISKNN:
+    """A model that knows the sessions above."""
+    model = build_model(
+        config("vmis_knn") | values,
+        vocabulary=Vocabulary(num_items=5, num_events=2, context=()),
+        tasks=["next"],
+        max_len=12,
+        facts={},
+    )
+    assert isinstance(model, VMISKNN)
+    held = np.zeros((4, 5), np.float32)
+    for session, items in enumerate(SESSIONS):
+        held[session, np.array(items) - 1] = 1.0
+    table = sp.csr_array(held)
+    index = latest_of_rows(sp.csr_array(table.T), model.most_recent)
+    model.set_tables(
+        {
+            "prior": torch.zeros(1, 5),
+            "sessions_indptr": torch.from_numpy(index.indptr.astype(np.int64)),
+            "sessions_indices": torch.from_numpy(index.indices.astype(np.int32)),
+            "idf": torch.log(4 / torch.tensor([2.0, 2.0, 2.0, 1.0, 1.0])),
+            "indptr_0": torch.from_numpy(table.indptr.astype(np.int64)),
+            "indices_0": torch.from_numpy(table.indices.astype(np.int32)),
+        }
+    )
+    return model
+
+
+def history(*items: int) -> Batch:
+    """One visitor who looked at the items, one a step."""
+    steps, seen = len(items), sorted(set(items))
+    return Batch(
+        event=torch.tensor([[1, *[2] * steps]]),
+        context=torch.zeros((1, steps + 1, 0), dtype=torch.int64),
+        time=torch.arange(steps + 1)[None],
+        length=torch.tensor([steps + 1]),
+        bag_item=torch.tensor(items),
+        bag_cell=torch.arange(1, steps + 1),
+        bag_slot=torch.tensor([seen.index(item) for item in items]),
+        seen=torch.tensor([seen]),
+        last_item=torch.tensor([items[-1]]),
+        targets=(),
+    )
+
+
+def test_scores_are_those_of_the_definition(config: Config) -> None:
+    """The history 2, 1: item 1 weighs 1, item 2 half.
+
+    Session 1 2 shares both, r = 1.5, the latest match one step ago: 1.5 * 0.9. Session 2 3 shares item 2 alone, two
+    steps ago: 0.5 * 0.8. Session 1 3 4 shares item 1: 1 * 0.9. An idf is log 2 of the items 1, 2, 3 and log 4 of 4.
+    """
+    found = built(config).score(history(2, 1))[0, 0]
+
+    first, second, third = 1.5 * 0.9, 0.5 * 0.8, 1.0 * 0.9
+    expected = [first + third, first + second, second + third, 2 * third, 0.0]
+    torch.testing.assert_close(found, math.log(2) * torch.tensor(expected))
+
+
+def test_an_item_met_again_counts_at_its_latest_place_alone(config: Config) -> None:
+    """1, 2, 1: item 1 one step ago weighs 1, item 2 two thirds."""
+    found = built(config).score(history(1, 2, 1))[0, 0]
+
+    assert found[3].item() == pytest.approx(1.0 * 0.9 * math.log(4), rel=1e-5)
+    assert found[1].item() == pytest.approx(((1 + 2 / 3) * 0.9 + 2 / 3 * 0.8) * math.log(2), rel=1e-5)
+
+
+def test_only_the_most_recent_sessions_are_compared(config: Config) -> None:
+    found = built(config, most_recent=1).score(history(2, 1))[0, 0]  # of item 2: session 2 3; of 1: session 1 3 4
+
+    torch.testing.assert_close(found, 0.9 * math.log(2) * torch.tensor([1.0, 0.0, 1.0, 2.0, 0.0]))
+
+
+def test_only_the_most_alike_neighbours_count(config: Config) -> None:
+    found = built(config, neighbours=1).score(history(2, 1))[0, 0]
+
+    torch.testing.assert_close(found, 1.5 * 0.9 * math.log(2) * torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0]))
+
+
+def test_what_lies_further_back_than_the_query_is_not_read(config: Config) -> None:
+    model = built(config, max_query=1)
+
+    torch.testing.assert_close(model.score(history(2, 1)), model.score(history(1)))
+
+
+def test_after_ten_steps_a_match_is_worth_nothing(config: Config) -> None:
+    found = built(config, max_query=12).score(history(2, *[5] * 10))[0, 0]
+
+    assert found[:4].tolist() == [0.0] * 4
+    assert found[4].item() == pytest.approx(0.9 * math.log(4), rel=1e-5)
+
+
+def test_sessions_come_in_the_order_of_their_ends(shops: dict[str, Prepared]) -> None:
+    prepared = shops["clicks"]
+    data = FitData(prepared, train_window(prepared), Vocabulary.of(prepared, refit=False))
+    order, rows = sessions_by_time(data), data.rows()
+    named = rows[np.asarray(prepared.rows["item"])[rows] > 0]
+    ends = [prepared.rows["time"][named[prepared.rows["session"][named] == session]].max() for session in order]
+
+    assert ends == sorted(ends)
+    assert set(order.tolist()) == set(np.asarray(prepared.rows["session"])[named].tolist())
+
+
+def test_the_first_of_each_group_by_key_then_tie() -> None:
+    group, key, tie = np.array([1, 0, 1, 1, 0]), np.array([2, 5, 1, 1, 4]), np.array([0, 0, 7, 6, 0])
+
+    assert first_of_groups(group, key, 1, tie).tolist() == [4, 3]
+    assert first_of_groups(group, key, 2, tie).tolist() == [4, 1, 3, 2]
+
+
+def test_no_neighbour_at_all_is_refused(config: Config) -> None:
+    with pytest.raises(UserError, match="neighbours=0 must be at least 1"):
+        built(config, neighbours=0)
