@@ -5,10 +5,11 @@ steps and an item a steps ago (1 = the latest), the item weighs (n - a + 1) / n.
 the `most_recent` latest are compared, and the `neighbours` with the highest sum r of weights of shared items are kept.
 An item i of a neighbour gains
 
-    r * max(0, 1 - 0.1 a) * log(sessions / sessions with i)
+    r * max(0, 1 - 0.1 a) * log(sessions / sessions with i) / k
 
-where a is how many steps ago the latest shared item was: as Serenade has it (https://github.com/bolcom/serenade), but
-for the floor at zero, below which its weight falls after ten steps.
+where k is `neighbours` and a is how many steps ago the latest shared item was: as Serenade has it
+(https://github.com/bolcom/serenade), but for the constant k, and for the floor at zero, below which its weight falls
+after ten steps.
 """
 
 import numpy as np
@@ -86,9 +87,9 @@ class VMISKNN(CountedModel):
         scores = []
         for h in range(len(self.tasks)):
             indptr, indices = (self.get_buffer(f"{name}_{h}").numpy() for name in ("indptr", "indices"))
-            held = sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(near.shape[1], items))
+            held = sp.csr_array((np.ones(len(indices)), indices, indptr), shape=(near.shape[1], items))
             scores.append(torch.from_numpy((near @ held).toarray() * idf))
-        return torch.stack(scores, dim=1) + 1e-3 * self.prior_scores()
+        return (torch.stack(scores, dim=1) + 1e-6 * self.prior_scores()).float()
 
     def near(self, batch: Batch) -> sp.csr_array:
         """What each session, the earliest first, adds to each of its items before their idf (B, S)."""
@@ -105,7 +106,7 @@ class VMISKNN(CountedModel):
         visitor, session = keys // max(total, 1), keys % max(total, 1)
         recent = first_of_groups(visitor, -session, self.most_recent)
         best = recent[first_of_groups(visitor[recent], -alike[recent], self.neighbours, -session[recent])]
-        value = (alike * np.maximum(1 - 0.1 * latest, 0.0))[best].astype(np.float32)
+        value = (alike * np.maximum(1 - 0.1 * latest, 0.0))[best] / self.neighbours
         return sp.csr_array((value, (visitor[best], session[best])), shape=(len(batch.event), total))
 
 

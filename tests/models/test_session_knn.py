@@ -66,13 +66,18 @@ def history(*items: int) -> Batch:
     )
 
 
+def added(model: VMISKNN, batch: Batch) -> torch.Tensor:
+    """What the neighbours add to the score of each item, before it is divided by their number."""
+    return model.score(batch)[0, 0] * model.neighbours
+
+
 def test_scores_are_those_of_the_definition(config: Config) -> None:
     """The history 2, 1: item 1 weighs 1, item 2 half.
 
     Session 1 2 shares both, r = 1.5, the latest match one step ago: 1.5 * 0.9. Session 2 3 shares item 2 alone, two
     steps ago: 0.5 * 0.8. Session 1 3 4 shares item 1: 1 * 0.9. An idf is log 2 of the items 1, 2, 3 and log 4 of 4.
     """
-    found = built(config).score(history(2, 1))[0, 0]
+    found = added(built(config), history(2, 1))
 
     first, second, third = 1.5 * 0.9, 0.5 * 0.8, 1.0 * 0.9
     expected = [first + third, first + second, second + third, 2 * third, 0.0]
@@ -81,20 +86,20 @@ def test_scores_are_those_of_the_definition(config: Config) -> None:
 
 def test_an_item_met_again_counts_at_its_latest_place_alone(config: Config) -> None:
     """1, 2, 1: item 1 one step ago weighs 1, item 2 two thirds."""
-    found = built(config).score(history(1, 2, 1))[0, 0]
+    found = added(built(config), history(1, 2, 1))
 
     assert found[3].item() == pytest.approx(1.0 * 0.9 * math.log(4), rel=1e-5)
     assert found[1].item() == pytest.approx(((1 + 2 / 3) * 0.9 + 2 / 3 * 0.8) * math.log(2), rel=1e-5)
 
 
 def test_only_the_most_recent_sessions_are_compared(config: Config) -> None:
-    found = built(config, most_recent=1).score(history(2, 1))[0, 0]  # of item 2: session 2 3; of 1: session 1 3 4
+    found = added(built(config, most_recent=1), history(2, 1))  # of item 2: session 2 3; of 1: session 1 3 4
 
     torch.testing.assert_close(found, 0.9 * math.log(2) * torch.tensor([1.0, 0.0, 1.0, 2.0, 0.0]))
 
 
 def test_only_the_most_alike_neighbours_count(config: Config) -> None:
-    found = built(config, neighbours=1).score(history(2, 1))[0, 0]
+    found = added(built(config, neighbours=1), history(2, 1))
 
     torch.testing.assert_close(found, 1.5 * 0.9 * math.log(2) * torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0]))
 
@@ -106,7 +111,7 @@ def test_what_lies_further_back_than_the_query_is_not_read(config: Config) -> No
 
 
 def test_after_ten_steps_a_match_is_worth_nothing(config: Config) -> None:
-    found = built(config, max_query=12).score(history(2, *[5] * 10))[0, 0]
+    found = added(built(config, max_query=12), history(2, *[5] * 10))
 
     assert found[:4].tolist() == [0.0] * 4
     assert found[4].item() == pytest.approx(0.9 * math.log(4), rel=1e-5)

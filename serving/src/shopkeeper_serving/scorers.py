@@ -111,10 +111,10 @@ class SessionScorer:
             size, entry = row_entries(indptr, session)
             place = np.repeat(owner * items, size) + indices[entry]
             added = np.bincount(place, np.repeat(value, size), minlength=count * items).reshape(count, items)
-            scores[:, h] = added.astype(np.float32) * self.idf + np.float32(1e-3) * self.prior[h]
+            scores[:, h] = added * self.idf + 1e-6 * self.prior[h]
         return scores
 
-    def near(self, inputs: Inputs) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
+    def near(self, inputs: Inputs) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Owner, number and worth of every neighbour; a higher number is a later session."""
         owner, item, ago = self.query(inputs)
         indptr, indices = self.index
@@ -129,7 +129,7 @@ class SessionScorer:
         visitor, session = keys // total, keys % total
         recent = first_of_groups(visitor, -session, self.most_recent)
         best = recent[first_of_groups(visitor[recent], -alike[recent], self.neighbours, -session[recent])]
-        value = (alike * np.maximum(1 - 0.1 * latest, 0.0))[best].astype(np.float32)
+        value = (alike * np.maximum(1 - 0.1 * latest, 0.0))[best] / self.neighbours
         return visitor[best], session[best], value
 
     def query(self, inputs: Inputs) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
