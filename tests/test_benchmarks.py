@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -32,3 +34,32 @@ def test_the_last_line_of_prepare_scale_tells_its_figures(tmp_path: Path) -> Non
     }
     assert abs(told["figures"]["events"] / 20000 - 1) < 0.1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_last_line_of_catalogue_scaling_tells_its_figures() -> None:
+    command = [sys.executable, str(BENCHMARKS / "catalogue_scaling.py"), "--quick"]
+
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["benchmark"] == "catalogue_scaling"
+    assert set(told["figures"]) == {"step_time_1m_over_10k", "peak_memory_gb_1m", "beyond_table_gb_1m"}
+    assert told["figures"]["peak_memory_gb_1m"] > 0.8  # the table and its optimiser's state
+
+
+@pytest.mark.slow
+def test_the_last_line_of_knn_latency_tells_its_figures(tmp_path: Path) -> None:
+    sessions = pd.DataFrame({"session": np.repeat(np.arange(400), 3), "pos": np.tile([0, 1, 2], 400)})
+    sessions["item"] = (sessions["session"] * 7 + sessions["pos"]) % 40 + 1
+    sessions.to_parquet(tmp_path / "train.parquet")
+    sessions[sessions["pos"] < 2].to_parquet(tmp_path / "test_prefix.parquet")
+    pd.DataFrame({"target": np.arange(400) % 40 + 1}).to_parquet(tmp_path / "test_target.parquet")
+    command = [sys.executable, str(BENCHMARKS / "knn_latency.py"), str(tmp_path), "--quick"]
+
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["benchmark"] == "knn_latency"
+    assert set(told["figures"]) == {"p50_ms", "p99_ms", "sessions", "items"}
+    assert 0 < told["figures"]["p50_ms"] <= told["figures"]["p99_ms"]
