@@ -108,6 +108,11 @@ class Prepared:
     def context_columns(self) -> list[str]:
         return list(self.manifest["context"])
 
+    @property
+    def segments(self) -> list[str]:
+        """Columns of the visitors that say which class of a segment they belong to."""
+        return list(self.manifest["segments"])
+
     def num_items(self, *, refit: bool = False) -> int:
         """Items a model may know: those of the train cut, or all of them for a refit."""
         return int(self.manifest["counts"]["items" if refit else "items_known"])

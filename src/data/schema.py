@@ -79,6 +79,11 @@ TASK_NEXT_ANY: Final = "next_any"
 TASKS: Final = (TASK_PURCHASE, TASK_NEXT)
 """What is predicted unless something else is asked for; `next_any` stands in for `next` where repeats count."""
 
+INTENT: Final = "intent"
+PHASE: Final = "phase"
+SEGMENT_PREFIX: Final = "segment:"
+"""Names of outcomes: a purchase in the rest of the session, the phase of the next event, `segment:<name>`."""
+
 TRAIN: Final = 0
 VAL: Final = 1
 TEST: Final = 2

@@ -1,6 +1,7 @@
 """What every model is: fitted on a window of the prepared data, it scores the whole catalogue for any history."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Batch, Vocabulary
+from shopkeeper.data.outcomes import Outcome
 from shopkeeper.data.prepared import IntArray, Prepared, Window, ragged_ranges
 
 DAY = 86_400_000_000
@@ -63,11 +65,14 @@ class SessionModel(nn.Module, ABC):
     family: ClassVar[str]
     trained_by_gradient: ClassVar[bool] = False
 
-    def __init__(self, *, vocabulary: Vocabulary, tasks: list[str], max_len: int) -> None:
+    def __init__(
+        self, *, vocabulary: Vocabulary, tasks: list[str], max_len: int, outcomes: Sequence[Outcome] = ()
+    ) -> None:
         super().__init__()
         self.vocabulary = vocabulary
         self.tasks = list(tasks)
         self.max_len = max_len
+        self.outcomes = list(outcomes)
 
     @abstractmethod
     def fit(self, data: FitData) -> None:
@@ -80,6 +85,14 @@ class SessionModel(nn.Module, ABC):
     @abstractmethod
     def score(self, batch: Batch) -> Tensor:
         """Scores of every item after the last step of each history (B, H tasks, V items), higher is better."""
+
+    def classify(self, batch: Batch) -> list[Tensor]:
+        """Log probability of each class (B, classes) after the last step of each history, per outcome of the model.
+
+        A model that ranks only has no outcomes.
+        """
+        assert not self.outcomes, f"{type(self).__name__} predicts no outcomes"
+        return []
 
 
 def nothing_known(batch: Batch) -> Tensor:
