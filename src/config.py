@@ -49,7 +49,7 @@ def missing_keys(tree: Any, path: str = "") -> Iterator[str]:
 
 FREE_KEYS = (
     *(f"data.{name}" for name in ("columns", "constants", "event_names", "item_columns", "user_columns")),
-    *(f"data.{name}" for name in ("identity_columns", "feeds", "extras", "relabel")),
+    *(f"data.{name}" for name in ("identity_columns", "feeds", "extras", "relabel", "segments")),
     "spark.settings",
     "task.outcome_weights",
 )

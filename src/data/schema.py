@@ -89,6 +89,31 @@ DEPTHS: Final = ("welcome", "segment", "one_to_one")
 SHORTLIST: Final = 20
 """Best items among which a visitor served one to one should find the next choice."""
 
+
+MASKED: Final = -1
+"""Label of a moment of which the truth is not known."""
+
+TOP_BY: Final = ("spend", "orders", "events")
+MEASURES: Final = (
+    "events",
+    "sessions",
+    "orders",
+    "items",
+    "spend",
+    "days",
+    "days_since_event",
+    "days_since_order",
+    "events_per_month",
+    "orders_per_month",
+    "spend_per_month",
+    "order_value",
+    "basket_size",
+    "discount_share",
+    "relative_price",
+    "brand_loyalty",
+)
+"""What can be measured of a history; `data/measures.py` says how."""
+
 TRAIN: Final = 0
 VAL: Final = 1
 TEST: Final = 2
