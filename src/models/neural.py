@@ -39,6 +39,7 @@ class NeuralModel(SessionModel):
         purchase_code: event code of a purchase, -1 where the log has none.
     """
 
+    kind = "encoder"
     trained_by_gradient = True
 
     def __init__(
