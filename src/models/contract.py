@@ -29,20 +29,24 @@ class FitData(NamedTuple):
         """Numbers of the window's rows (R,)."""
         return ragged_ranges(self.window.start, self.window.end)
 
+    def target_rows(self, task: str | None) -> IntArray:
+        """Numbers of the rows whose item can be a target of the task: purchases, or events of any kind (also None)."""
+        rows = self.rows()
+        kept = np.asarray(self.prepared.rows["item"])[rows] > 0
+        if task == s.TASK_PURCHASE:
+            kept &= np.asarray(self.prepared.rows["order"])[rows] >= 0
+        return rows[kept]
+
     def target_counts(self, task: str, *, since: int | None = None, half_life_days: float | None = None) -> np.ndarray:
         """How often each item is a target of the task (V,) float32: purchases, or events of any kind.
 
         `since` (microseconds) leaves out what came earlier; with `half_life_days` an event of that age, seen from
         the latest one, counts half.
         """
-        rows = self.rows()
+        rows = self.target_rows(task)
         item = np.asarray(self.prepared.rows["item"])[rows]
         time = np.asarray(self.prepared.rows["time"])[rows]
-        kept = item > 0
-        if task == s.TASK_PURCHASE:
-            kept &= np.asarray(self.prepared.rows["order"])[rows] >= 0
-        if since is not None:
-            kept &= time >= since
+        kept = slice(None) if since is None else time >= since
         age_days = (self.last_time() - time[kept]) / DAY
         weights = None if half_life_days is None else 0.5 ** (age_days / half_life_days)
         counts = np.bincount(item[kept], weights, minlength=self.vocabulary.num_items + 1)[1:]
@@ -57,13 +61,15 @@ class SessionModel(nn.Module, ABC):
     """Base of all model families.
 
     A model is built from plain values (its YAML, the vocabulary sizes, the tasks, the longest history it reads), so
-    that a checkpoint rebuilds it without anything else. `trained_by_gradient` says whether `fit` is all there is.
+    that a checkpoint rebuilds it without anything else. `trained_by_gradient` says whether `fit` is all there is, `kind`
+    by which of its scorers serving answers.
 
     Invariants, held by the contract suite: padding and batch order change nothing, items inside a step have no
     order, an unknown item counts as none, and scores are finite.
     """
 
     family: ClassVar[str]
+    kind: ClassVar[str]
     trained_by_gradient: ClassVar[bool] = False
 
     def __init__(

@@ -45,6 +45,7 @@ class NeuralModel(SessionModel):
         heads: values of the outcomes' heads (`OutcomeHeads`); asked for where there are outcomes.
     """
 
+    kind = "encoder"
     trained_by_gradient = True
 
     def __init__(
