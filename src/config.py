@@ -115,12 +115,23 @@ class TaskConfig:
     weights: TaskWeights
 
 
+LOSSES = ("softmax", "gbce", "bpr_max")
+
+
 @dataclass(kw_only=True)
 class LossConfig:
+    """`calibration` is of gbce alone, `regularisation` of bpr_max."""
+
+    kind: str
     num_negatives: int
     power: float
+    calibration: float = 0.0
+    regularisation: float = 0.0
 
     def __post_init__(self) -> None:
+        require(self.kind in LOSSES, "loss.kind", self.kind, f"one of {', '.join(LOSSES)}")
+        require(0 <= self.calibration <= 1, "loss.calibration", self.calibration, "from 0 to 1")
+        require(self.regularisation >= 0, "loss.regularisation", self.regularisation, "at least 0")
         require(self.num_negatives >= 1, "loss.num_negatives", self.num_negatives, "at least 1")
         require(0 <= self.power <= 1, "loss.power", self.power, "from 0 to 1")
 

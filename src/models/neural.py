@@ -160,7 +160,7 @@ class NeuralModel(SessionModel):
         for h, (targets, criterion, sample) in enumerate(zip(batch.targets, criteria, samples, strict=True)):
             near = torch.bmm(query[:, :, h], items.vector[slots].transpose(1, 2)) + items.bias[slots, h][:, None]
             if len(targets.cell):
-                own = contest(targets, query[:, :, h], near, bonus[..., h], mask, items, h, int(batch.length.sum()))
+                own = contest(targets, query[:, :, h], near, bonus[..., h], mask, items, slots, h, batch)
                 losses.append(criterion.loss(own, sample and Sample(items.rows(sample.item), sample.log_expected)))
             else:
                 losses.append(query.sum() * 0.0)
@@ -218,10 +218,14 @@ def contest(
     bonus: Tensor,
     mask: Tensor,
     items: Items,
+    held: Tensor,
     h: int,
-    positions: int,
+    batch: Batch,
 ) -> Contest:
-    """Gather what is compared at the positions that have a target of task h; near, bonus and mask are (B, T, U)."""
+    """Gather what is compared at the positions that have a target of task h.
+
+    near, bonus and mask are (B, T, U); `held` (B, U) are the rows of the history's items.
+    """
     cells, owner = torch.unique(targets.cell, return_inverse=True)
     bonus, mask = bonus.flatten(0, 1)[cells], mask.flatten(0, 1)[cells]
     slot = targets.slot.clamp(min=0)
@@ -233,11 +237,13 @@ def contest(
         seen=near.flatten(0, 1)[cells],
         bonus=bonus,
         mask=mask,
+        held=held[torch.div(cells, batch.event.shape[1], rounding_mode="floor")],
         target=items.rows(targets.item),
+        slot=targets.slot,
         owner=owner,
         raised=torch.where(raised, bonus[owner, slot], 0.0),
         weight=targets.weight,
-        positions=positions,
+        positions=int(batch.length.sum()),
     )
 
 

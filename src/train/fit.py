@@ -186,11 +186,7 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
         model,
         weights=loss_weights(asdict(config.task.weights), setting.tasks),
         criteria=[
-            make_criterion(
-                torch.from_numpy(setting.data.target_counts(task)),
-                num_negatives=config.loss.num_negatives,
-                power=config.loss.power,
-            )
+            make_criterion(torch.from_numpy(setting.data.target_counts(task)), **asdict(config.loss))
             for task in setting.tasks
         ],
         optimizer=config.optimizer,
