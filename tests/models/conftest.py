@@ -18,11 +18,12 @@ from shopkeeper.data.windows import train_window
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
-FAMILIES = ("popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec")
+FAMILIES = ("popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr")
 MAX_LEN = 4
 SMALL: dict[str, dict[str, Any]] = {
     "sasrec": {"embed_dim": 8, "num_layers": 2},
     "gru4rec": {"embed_dim": 8, "num_layers": 1},
+    "ligr": {"embed_dim": 8, "num_layers": 1},
 }
 
 

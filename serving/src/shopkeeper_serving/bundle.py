@@ -21,7 +21,7 @@ VOCABULARY: Final = "vocabulary.json"
 PRIOR: Final = "prior"
 ENCODER: Final = "encoder.onnx"
 
-ENCODERS: Final = ("sasrec", "gru4rec")
+ENCODERS: Final = ("sasrec", "gru4rec", "ligr")
 """Families whose bundle holds an item table and the graph of an encoder."""
 
 ARRAYS: Final = {
