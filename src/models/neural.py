@@ -10,6 +10,8 @@ Legend: B histories, T tokens, D embed_dim, H tasks, U distinct items of a histo
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,9 @@ class NeuralModel(SessionModel):
         half_life_days: how fast an event loses weight in the popularity that scores start from.
         context_dropout: share of training histories whose entry context and time are blanked.
         purchase_code: event code of a purchase, -1 where the log has none.
+        content: settings of the items' content tower (see `content.ContentSettings`); None: ids alone.
+        tie: whether steps are read by the vectors that queries are multiplied with, or by some of their own.
+        scale: per task, the length of a query after a step, so that scores are cosines times it; None: free.
     """
 
     trained_by_gradient = True
@@ -54,14 +59,23 @@ class NeuralModel(SessionModel):
         half_life_days: float,
         context_dropout: float,
         purchase_code: int,
+        content: Mapping[str, Any] | None = None,
+        tie: bool = True,
+        scale: Mapping[str, float | None] | None = None,
     ) -> None:
         super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len)
         if embed_dim < 1:
             raise ValueError(f"embed_dim={embed_dim} must be at least 1")
         self.dim, self.context_dropout, self.purchase_code = embed_dim, context_dropout, purchase_code
         self.items = ItemTable(
-            num_items=vocabulary.num_items, dim=embed_dim, num_tasks=len(tasks), half_life_days=half_life_days
+            num_items=vocabulary.num_items,
+            dim=embed_dim,
+            num_tasks=len(tasks),
+            half_life_days=half_life_days,
+            content=content,
+            tie=tie,
         )
+        self.scale = [(scale or {}).get(task) for task in tasks]
         self.event = nn.Embedding(vocabulary.num_events + 1, embed_dim)
         self.context = nn.ModuleList(nn.Embedding(size + 1, embed_dim) for size in vocabulary.context)
         self.hour, self.weekday = nn.Embedding(25, embed_dim), nn.Embedding(8, embed_dim)
@@ -114,7 +128,7 @@ class NeuralModel(SessionModel):
     def pool(self, batch: Batch, items: Items) -> Tensor:
         """Mean vector of each step's items (B, T, D); zero where a step has none."""
         count, width = batch.event.shape
-        chosen = items.vector[items.rows(batch.bag_item)]
+        chosen = items.read[items.rows(batch.bag_item)]
         pooled = chosen.new_zeros(count * width, self.dim).index_add_(0, batch.bag_cell, chosen)
         sizes = chosen.new_zeros(count * width).index_add_(0, batch.bag_cell, chosen.new_ones(len(chosen)))
         return (pooled / sizes.clamp(min=1.0)[:, None]).view(count, width, -1)
@@ -139,7 +153,11 @@ class NeuralModel(SessionModel):
         """
         flat = torch.where(first, self.opening(hidden), self.head(hidden))
         queries: Tensor = flat.view(*hidden.shape[:-1], len(self.tasks), self.dim)
-        return queries
+        if not any(self.scale):
+            return queries
+        each = zip(queries.unbind(-2), self.scale, strict=True)
+        scaled = torch.stack([q if size is None else F.normalize(q, dim=-1) * size for q, size in each], dim=-2)
+        return torch.where(first[..., None], queries, scaled)
 
     # --- training ------------------------------------------------------------------------------------------------
 

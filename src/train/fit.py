@@ -120,12 +120,18 @@ def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Sa
     return Setting(
         config=config,
         prepared=prepared,
-        data=FitData(prepared, window, Vocabulary.of(prepared, refit=refit)),
+        data=FitData(prepared, window, vocabulary_of(prepared, config, refit=refit)),
         tasks=tasks,
         facts={"purchase_code": prepared.purchase_code},
         run=run,
         validation=None if refit else Validation.of(prepared, tasks, standard_protocol(), primary=available[0]),
     )
+
+
+def vocabulary_of(prepared: Prepared, config: TrainConfig, *, refit: bool) -> Vocabulary:
+    """What the model may know: with `cold_items` also the items of the catalogue that train never saw."""
+    known = Vocabulary.of(prepared, refit=refit)
+    return known._replace(num_items=prepared.num_items(refit=refit or config.cold_items))
 
 
 def chosen_tasks(config: TrainConfig, available: list[str], left_out: dict[str, str], say: Say) -> list[str]:
