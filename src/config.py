@@ -146,6 +146,9 @@ class BatchConfig:
         require(self.tokens >= 1, "batches.tokens", self.tokens, "at least 1")
 
 
+SCHEDULES = ("constant", "one_cycle")
+
+
 @dataclass(kw_only=True)
 class OptimizerConfig:
     lr: float
@@ -153,8 +156,10 @@ class OptimizerConfig:
     warmup_steps: int
     clip_norm: float
     average: float
+    schedule: str = "constant"
 
     def __post_init__(self) -> None:
+        require(self.schedule in SCHEDULES, "optimizer.schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
         require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "at least 0")
         require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "above 0")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from shopkeeper.models.content import ContentTower
 from shopkeeper.models.contract import FitData
 from shopkeeper.models.cooccurrence import item_vectors
+from shopkeeper.models.returns import return_log_odds
 
 NOISE = 0.1
 """Random part of an item's vector beside what co-occurrence says: items that occur together alike stay two."""
@@ -64,8 +65,11 @@ class ItemTable(nn.Module):
         self.bias = nn.Embedding(num_items + 1, num_tasks, sparse=True)
         self.repeat = nn.Embedding(num_items + 1, num_tasks, sparse=True)
         self.popularity_weight = nn.Parameter(torch.ones(num_tasks))
+        self.returns_weight = nn.Parameter(torch.ones(num_tasks))
         self.register_buffer("popularity", torch.zeros(num_items + 1, num_tasks))
         self.register_buffer("expected", torch.zeros(num_items + 1 if content else 0, num_tasks))
+        self.register_buffer("returns", torch.zeros(num_items + 1, num_tasks))
+        self.returns: Tensor
         self.popularity: Tensor
         self.expected: Tensor  # popularity of the items of a category, for one that stands for itself by its content
         nn.init.normal_(self.vector.weight, std=dim**-0.5)
@@ -90,6 +94,7 @@ class ItemTable(nn.Module):
         )
         usual = (recent + 0.1).mean(dim=0)
         self.popularity[1:] = torch.log((recent + 0.1) / usual)
+        self.returns[1:] = torch.stack([torch.from_numpy(return_log_odds(data, task)) for task in tasks], dim=1)
         if self.content is not None:
             self.content.fit(data.catalogue(), data.event_counts(), vectors)
             own.sub_(self.content(torch.arange(1, len(own) + 1)).detach())
@@ -109,7 +114,8 @@ class ItemTable(nn.Module):
         return self.at(torch.arange(self.num_items + 1, device=self.popularity.device))
 
     def at(self, code: Tensor) -> Items:
-        own, bias, repeat, popularity = self.vector(code), self.bias(code), self.repeat(code), self.popularity[code]
+        own, bias, popularity = self.vector(code), self.bias(code), self.popularity[code]
+        repeat = self.repeat(code) + self.returns_weight * self.returns[code]
         read = own if self.reading is None else self.reading(code)
         if self.content is not None:
             by_content, kept = self.content(code), ~self.content.stands_in(code)[:, None]

@@ -197,6 +197,7 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
         ],
         optimizer=config.optimizer,
         seed=config.seed,
+        total_steps=steps or config.trainer["max_epochs"] * batches.count(),
     )
     trainer = make_trainer(setting, steps)
     last = folder / LAST
