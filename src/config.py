@@ -130,12 +130,23 @@ class TaskConfig:
             require(weight > 0, f"task.outcome_weights.{name}", weight, "above 0")
 
 
+LOSSES = ("softmax", "gbce", "bpr_max")
+
+
 @dataclass(kw_only=True)
 class LossConfig:
+    """`calibration` is of gbce alone, `regularisation` of bpr_max."""
+
+    kind: str
     num_negatives: int
     power: float
+    calibration: float = 0.0
+    regularisation: float = 0.0
 
     def __post_init__(self) -> None:
+        require(self.kind in LOSSES, "loss.kind", self.kind, f"one of {', '.join(LOSSES)}")
+        require(0 <= self.calibration <= 1, "loss.calibration", self.calibration, "from 0 to 1")
+        require(self.regularisation >= 0, "loss.regularisation", self.regularisation, "at least 0")
         require(self.num_negatives >= 1, "loss.num_negatives", self.num_negatives, "at least 1")
         require(0 <= self.power <= 1, "loss.power", self.power, "from 0 to 1")
 
@@ -150,6 +161,9 @@ class BatchConfig:
         require(self.tokens >= 1, "batches.tokens", self.tokens, "at least 1")
 
 
+SCHEDULES = ("constant", "one_cycle")
+
+
 @dataclass(kw_only=True)
 class OptimizerConfig:
     lr: float
@@ -157,8 +171,10 @@ class OptimizerConfig:
     warmup_steps: int
     clip_norm: float
     average: float
+    schedule: str = "constant"
 
     def __post_init__(self) -> None:
+        require(self.schedule in SCHEDULES, "optimizer.schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
         require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "at least 0")
         require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "above 0")
@@ -229,6 +245,7 @@ class TrainConfig:
     depth: DepthConfig
     trainer: dict[str, Any]
     tracking: TrackingConfig
+    cold_items: bool
     seed: int
     resume: str | None
     refit: str | None
@@ -236,6 +253,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         epochs = self.trainer.get("max_epochs")
         require(isinstance(epochs, int) and epochs >= 1, "trainer.max_epochs", epochs, "a whole number, at least 1")
+        if self.cold_items and not self.model.get("content"):
+            raise UserError(
+                "cold_items=true needs a model with a content tower: model.content, as in model=ligr_content"
+            )
 
 
 @dataclass(kw_only=True)

@@ -259,6 +259,11 @@ class TokenBatches(Sampler[np.ndarray]):
         batches = self.batches(rng)
         yield from (batches[i] for i in rng.permutation(len(batches)))
 
+    def count(self) -> int:
+        """How many batches the first epoch has; others differ a little."""
+        self.data.begin_epoch(0)
+        return len(self.batches(np.random.default_rng([self.seed, 0, 1])))
+
     def batches(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Cut the pieces, sorted by length (ties in random order), where the next would pass the budget."""
         length = self.data.pieces.last - self.data.pieces.first + 1

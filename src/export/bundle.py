@@ -77,6 +77,8 @@ def write_tables(model: SessionModel, folder: Path) -> None:
     if isinstance(model, NeuralModel):
         items = model.catalogue()
         np.save(folder / "items.npy", items.vector[1:].detach().numpy())
+        if items.read is not items.vector:
+            np.save(folder / "inputs.npy", items.read[1:].detach().numpy())
         np.save(folder / "bias.npy", np.ascontiguousarray(items.bias[1:].detach().numpy().T))
         np.save(folder / "repeat.npy", np.ascontiguousarray(items.repeat[1:].detach().numpy().T))
         write_graph(model, folder / "encoder.onnx")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +52,15 @@ class FitData(NamedTuple):
         weights = None if half_life_days is None else 0.5 ** (age_days / half_life_days)
         counts = np.bincount(item[kept], weights, minlength=self.vocabulary.num_items + 1)[1:]
         return counts.astype(np.float32)
+
+    def event_counts(self) -> np.ndarray:
+        """How many rows name each item (V,) float32."""
+        item = np.asarray(self.prepared.rows["item"])[self.rows()]
+        return np.bincount(item, minlength=self.vocabulary.num_items + 1)[1:].astype(np.float32)
+
+    def catalogue(self) -> pd.DataFrame:
+        """What the items table says of each item of the vocabulary (V rows); it was known before anything happened."""
+        return self.prepared.items_frame().iloc[: self.vocabulary.num_items]
 
     def last_time(self) -> int:
         """Time of the latest row, in microseconds."""

@@ -43,6 +43,9 @@ class NeuralModel(SessionModel):
         purchase_code: event code of a purchase, -1 where the log has none.
         outcomes: what is predicted beside the rankings.
         heads: values of the outcomes' heads (`OutcomeHeads`); asked for where there are outcomes.
+        content: settings of the items' content tower (see `content.ContentSettings`); None: ids alone.
+        tie: whether steps are read by the vectors that queries are multiplied with, or by some of their own.
+        scale: per task, the length of a query after a step, so that scores are cosines times it; None: free.
     """
 
     kind = "encoder"
@@ -63,14 +66,23 @@ class NeuralModel(SessionModel):
         purchase_code: int,
         outcomes: Sequence[Outcome] = (),
         heads: Mapping[str, Any] | None = None,
+        content: Mapping[str, Any] | None = None,
+        tie: bool = True,
+        scale: Mapping[str, float | None] | None = None,
     ) -> None:
         super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len, outcomes=outcomes)
         if embed_dim < 1:
             raise ValueError(f"embed_dim={embed_dim} must be at least 1")
         self.dim, self.context_dropout, self.purchase_code = embed_dim, context_dropout, purchase_code
         self.items = ItemTable(
-            num_items=vocabulary.num_items, dim=embed_dim, num_tasks=len(tasks), half_life_days=half_life_days
+            num_items=vocabulary.num_items,
+            dim=embed_dim,
+            num_tasks=len(tasks),
+            half_life_days=half_life_days,
+            content=content,
+            tie=tie,
         )
+        self.scale = [(scale or {}).get(task) for task in tasks]
         self.event = nn.Embedding(vocabulary.num_events + 1, embed_dim)
         self.context = nn.ModuleList(nn.Embedding(size + 1, embed_dim) for size in vocabulary.context)
         self.hour, self.weekday = nn.Embedding(25, embed_dim), nn.Embedding(8, embed_dim)
@@ -130,7 +142,7 @@ class NeuralModel(SessionModel):
     def pool(self, batch: Batch, items: Items) -> Tensor:
         """Mean vector of each step's items (B, T, D); zero where a step has none."""
         count, width = batch.event.shape
-        chosen = items.vector[items.rows(batch.bag_item)]
+        chosen = items.read[items.rows(batch.bag_item)]
         pooled = chosen.new_zeros(count * width, self.dim).index_add_(0, batch.bag_cell, chosen)
         sizes = chosen.new_zeros(count * width).index_add_(0, batch.bag_cell, chosen.new_ones(len(chosen)))
         return (pooled / sizes.clamp(min=1.0)[:, None]).view(count, width, -1)
@@ -155,7 +167,11 @@ class NeuralModel(SessionModel):
         """
         flat = torch.where(first, self.opening(hidden), self.head(hidden))
         queries: Tensor = flat.view(*hidden.shape[:-1], len(self.tasks), self.dim)
-        return queries
+        if not any(self.scale):
+            return queries
+        each = zip(queries.unbind(-2), self.scale, strict=True)
+        scaled = torch.stack([q if size is None else F.normalize(q, dim=-1) * size for q, size in each], dim=-2)
+        return torch.where(first[..., None], queries, scaled)
 
     # --- training ------------------------------------------------------------------------------------------------
 
@@ -177,7 +193,7 @@ class NeuralModel(SessionModel):
         for h, (targets, criterion, sample) in enumerate(zip(batch.targets, criteria, samples, strict=True)):
             near = torch.bmm(query[:, :, h], items.vector[slots].transpose(1, 2)) + items.bias[slots, h][:, None]
             if len(targets.cell):
-                own = contest(targets, query[:, :, h], near, bonus[..., h], mask, items, h, int(batch.length.sum()))
+                own = contest(targets, query[:, :, h], near, bonus[..., h], mask, items, slots, h, batch)
                 losses.append(criterion.loss(own, sample and Sample(items.rows(sample.item), sample.log_expected)))
             else:
                 losses.append(query.sum() * 0.0)
@@ -263,10 +279,14 @@ def contest(
     bonus: Tensor,
     mask: Tensor,
     items: Items,
+    held: Tensor,
     h: int,
-    positions: int,
+    batch: Batch,
 ) -> Contest:
-    """Gather what is compared at the positions that have a target of task h; near, bonus and mask are (B, T, U)."""
+    """Gather what is compared at the positions that have a target of task h.
+
+    near, bonus and mask are (B, T, U); `held` (B, U) are the rows of the history's items.
+    """
     cells, owner = torch.unique(targets.cell, return_inverse=True)
     bonus, mask = bonus.flatten(0, 1)[cells], mask.flatten(0, 1)[cells]
     slot = targets.slot.clamp(min=0)
@@ -278,11 +298,13 @@ def contest(
         seen=near.flatten(0, 1)[cells],
         bonus=bonus,
         mask=mask,
+        held=held[torch.div(cells, batch.event.shape[1], rounding_mode="floor")],
         target=items.rows(targets.item),
+        slot=targets.slot,
         owner=owner,
         raised=torch.where(raised, bonus[owner, slot], 0.0),
         weight=targets.weight,
-        positions=positions,
+        positions=int(batch.length.sum()),
     )
 
 

@@ -132,7 +132,7 @@ def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Sa
     return Setting(
         config=config,
         prepared=prepared,
-        data=FitData(prepared, window, Vocabulary.of(prepared, refit=refit)),
+        data=FitData(prepared, window, vocabulary_of(prepared, config, refit=refit)),
         tasks=tasks,
         outcomes=outcomes,
         facts={"purchase_code": prepared.purchase_code},
@@ -141,6 +141,12 @@ def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Sa
         if refit
         else Validation.of(prepared, tasks, standard_protocol(), primary=available[0], outcomes=outcomes),
     )
+
+
+def vocabulary_of(prepared: Prepared, config: TrainConfig, *, refit: bool) -> Vocabulary:
+    """What the model may know: with `cold_items` also the items of the catalogue that train never saw."""
+    known = Vocabulary.of(prepared, refit=refit)
+    return known._replace(num_items=prepared.num_items(refit=refit or config.cold_items))
 
 
 def chosen_tasks(config: TrainConfig, available: list[str], left_out: dict[str, str], say: Say) -> list[str]:
@@ -230,16 +236,13 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
             *outcome_weights(config.task, setting.outcomes),
         ],
         criteria=[
-            make_criterion(
-                torch.from_numpy(setting.data.target_counts(task)),
-                num_negatives=config.loss.num_negatives,
-                power=config.loss.power,
-            )
+            make_criterion(torch.from_numpy(setting.data.target_counts(task)), **asdict(config.loss))
             for task in setting.tasks
         ],
         optimizer=config.optimizer,
         seed=config.seed,
         uncertainty=config.task.uncertainty_weighting,
+        total_steps=steps or config.trainer["max_epochs"] * batches.count(),
     )
     trainer = make_trainer(setting, steps)
     last = folder / LAST

@@ -12,6 +12,7 @@ from shopkeeper.data.batches import Batch
 from shopkeeper.models.criteria import Criterion
 from shopkeeper.models.neural import NeuralModel
 from shopkeeper.train.lazy import LazyAdamW, WeightAverage, clip_gradients
+from shopkeeper.train.schedule import rate
 
 
 class TrainingModule(pl.LightningModule):
@@ -22,6 +23,7 @@ class TrainingModule(pl.LightningModule):
         criteria: loss of each task.
         uncertainty: learn what each loss weighs besides, exp(-v) with v added to the loss: the log variance of
             Kendall et al. 2018 (arXiv:1705.07115), without its factors of a half.
+        total_steps: how many a whole training takes; a schedule may end with them.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class TrainingModule(pl.LightningModule):
         optimizer: OptimizerConfig,
         seed: int,
         uncertainty: bool = False,
+        total_steps: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
@@ -40,7 +43,7 @@ class TrainingModule(pl.LightningModule):
         self.criteria = nn.ModuleList(criteria)
         self.names = [*model.tasks, *(outcome.name for outcome in model.outcomes)]
         self.log_variance = nn.Parameter(torch.zeros(len(self.names)), requires_grad=uncertainty)
-        self.weights, self.settings, self.seed = weights, optimizer, seed
+        self.weights, self.settings, self.seed, self.total_steps = weights, optimizer, seed, total_steps
 
     def on_train_epoch_start(self) -> None:
         """Seed each epoch by its number: what it draws does not depend on what ran before it in this process."""
@@ -78,7 +81,7 @@ class TrainingModule(pl.LightningModule):
         return model
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; the rate rises over the warm-up steps and stays: no schedule depends on how long training will be."""
+        """AdamW, its rate by the schedule of the settings."""
         decayed = [p for p in self.model.parameters() if p.ndim >= 2]
         plain = [p for p in self.model.parameters() if p.ndim < 2]
         plain += [self.log_variance] if self.log_variance.requires_grad else []
@@ -87,6 +90,6 @@ class TrainingModule(pl.LightningModule):
             {"params": plain, "weight_decay": 0.0},
         ]
         optimizer = LazyAdamW(groups, lr=self.settings.lr, fused=True)
-        warm_up = max(self.settings.warmup_steps, 1)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm_up))
+        share = rate(self.settings.schedule, warm_up=self.settings.warmup_steps, total=self.total_steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -279,6 +279,7 @@ def test_the_batches_of_an_epoch_are_the_same_whatever_ran_before(clicks: Prepar
 
     assert epoch(fresh, 1) == second
     assert first != second
+    assert used.count() == len(first)
 
 
 def test_batches_end_where_the_next_piece_would_pass_the_budget() -> None:

@@ -50,6 +50,8 @@ def test_rees46_electronics_has_the_counts_of_its_file(prepare_as: PrepareAs, sh
     assert (counts["sessions"], counts["items"]) == (27_903, 18_700)
     items = prepared.items_frame().set_index("item_id")
     assert tuple(items.loc["1000108", ["category", "brand"]]) == ("construction > tools > welding", "eurolux")
+    assert items.loc["1000108", "price"] == 66.3
+    assert items["price"].notna().all()
 
 
 def test_rees46_multicategory_has_users_too_and_a_last_line_that_is_cut_off(

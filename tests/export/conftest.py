@@ -21,7 +21,9 @@ from shopkeeper.export.bundle import Origin, write_bundle
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
-SMALL: dict[str, dict[str, Any]] = {family: {"embed_dim": 8, "num_layers": 1} for family in ("sasrec", "gru4rec")}
+SMALL: dict[str, dict[str, Any]] = {
+    family: {"embed_dim": 8, "num_layers": 1} for family in ("sasrec", "gru4rec", "ligr")
+}
 ORIGIN = Origin(
     run_id="run-1", refit_of=None, metrics={"val/primary": 0.25, "train/loss_purchase": 9.5, "val_epoch/mean": 0.3}
 )
@@ -105,6 +107,6 @@ def shop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec"])
+@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -34,7 +34,7 @@ def test_the_manifest_lists_every_file_with_size_and_hash(bundles: Bundles, shop
         name: {"size": len(content), "sha256": sha256(content).hexdigest()} for name, content in files.items()
     }
     assert {"golden.jsonl", "item_ids.json", "vocabulary.json", "MODEL_CARD.md"} <= files.keys()
-    assert ("encoder.onnx" in files) == (family in ("sasrec", "gru4rec"))
+    assert ("encoder.onnx" in files) == (family in ("sasrec", "gru4rec", "ligr"))
 
 
 def test_it_holds_data_alone(bundles: Bundles, shop: str, family: str) -> None:

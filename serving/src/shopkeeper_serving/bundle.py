@@ -21,7 +21,7 @@ VOCABULARY: Final = "vocabulary.json"
 PRIOR: Final = "prior"
 ENCODER: Final = "encoder.onnx"
 
-ENCODERS: Final = ("sasrec", "gru4rec")
+ENCODERS: Final = ("sasrec", "gru4rec", "ligr")
 """Families whose bundle holds an item table and the graph of an encoder."""
 
 ARRAYS: Final = {
@@ -32,6 +32,9 @@ ARRAYS: Final = {
     "vmis_knn": (PRIOR, "sessions_indptr", "sessions_indices", "idf"),
 }
 """Arrays that each model family brings, as `<name>.npy`."""
+
+INPUTS: Final = "inputs"
+"""An encoder's item table for reading steps, where it is not the one that scores."""
 
 TASK_ARRAYS: Final = {"item_knn": ("indptr", "indices", "values"), "vmis_knn": ("indptr", "indices")}
 """Arrays that a family brings for each task, as `<name>_<task>.npy`."""
@@ -146,7 +149,8 @@ def read_manifest(folder: Path) -> Manifest:
 def array_names(manifest: Manifest) -> list[str]:
     """Names (without .npy) of the arrays the model family brings."""
     per_task = TASK_ARRAYS.get(manifest.family, ())
-    return [*ARRAYS[manifest.family], *(f"{name}_{task}" for name in per_task for task in manifest.tasks)]
+    own = [INPUTS] if manifest.family in ENCODERS and f"{INPUTS}.npy" in manifest.files else []
+    return [*ARRAYS[manifest.family], *own, *(f"{name}_{task}" for name in per_task for task in manifest.tasks)]
 
 
 def verify_file(folder: Path, name: str, entry: FileEntry) -> None:
@@ -192,6 +196,7 @@ def check_shapes(bundle: Bundle) -> None:
     for name, array in bundle.arrays.items():
         table = name in (PRIOR, "bias", "repeat")
         wrong = array.shape != per_task if table else name == "items" and array.shape[:1] != (manifest.num_items,)
+        wrong |= name == INPUTS and array.shape != bundle.arrays["items"].shape
         if wrong:
             raise BundleError(f"{folder / name}.npy: shape {array.shape} does not fit {manifest.num_items} items")
         if array.dtype.kind not in "fi":

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from shopkeeper_serving.bundle import ENCODER, ENCODERS, PRIOR, Bundle, BundleError
+from shopkeeper_serving.bundle import ENCODER, ENCODERS, INPUTS, PRIOR, Bundle, BundleError
 from shopkeeper_serving.history import Inputs
 
 FloatArray = npt.NDArray[np.float32]
@@ -165,6 +165,7 @@ class EncoderScorer:
 
     def __init__(self, bundle: Bundle) -> None:
         self.items, self.bias = bundle.arrays["items"], np.asarray(bundle.arrays["bias"], np.float32)
+        self.read = bundle.arrays.get(INPUTS, self.items)
         self.repeat = bundle.arrays["repeat"]
         self.popularity = np.asarray(bundle.arrays[PRIOR][0], np.float32)
         self.purchase = event_code(bundle, bundle.manifest.purchase_event)
@@ -195,7 +196,7 @@ class EncoderScorer:
         """Mean vector of each step's items (B, T, D); zero where a step has none."""
         cells = inputs.event.size
         pooled = np.zeros((cells, self.items.shape[1]), np.float32)
-        np.add.at(pooled, inputs.bag_cell, self.items[inputs.bag_item - 1])
+        np.add.at(pooled, inputs.bag_cell, self.read[inputs.bag_item - 1])
         sizes = np.bincount(inputs.bag_cell, minlength=cells)
         pooled /= np.maximum(sizes, 1)[:, None].astype(np.float32)
         return pooled.reshape(*inputs.event.shape, -1)
