@@ -38,6 +38,12 @@ class Examples:
         start, end = offsets[self.first], np.minimum(offsets[self.last], self.limit)
         return Moments(start, end, self.limit)
 
+    @classmethod
+    def at_entry(cls, prepared: Prepared, window: Window) -> "Examples":
+        """Every visitor of a window before any step."""
+        first, _ = window_steps(prepared, window)
+        return cls(window.visitor, np.zeros(len(window), np.int64), first, first, window.end)
+
 
 FIELDS = ("visitor", "k", "first", "last", "limit")
 

@@ -116,7 +116,7 @@ def fit_classifiers(
     moments = Examples.joined(train, val)
     x = visible.at(moments, without=without)
     strangers = np.arange(len(moments)) >= len(train)
-    tuning = strangers | chance_of(moments.visitor, seed=config.seed) < config.tune_share
+    tuning = strangers | (chance_of(moments.visitor, seed=config.seed) < config.tune_share)
     fitted: dict[str, dict[str, Fitted]] = {LOGISTIC: {}, BOOSTING: {}}
     priors = {}
     for name, classes in outcomes:
@@ -218,6 +218,8 @@ def fit_boosting(samples: Samples, config: ClassifierConfig) -> Any:
     leaves, rounds = max(found, key=lambda pair: found[pair])
     best = HistGradientBoostingClassifier(max_leaf_nodes=leaves, max_iter=rounds, early_stopping=False, **shared)
     return best.fit(samples.all.x, samples.all.label)
+
+
 def log_loss_of(model: Any, sample: Sample) -> float:
     """Mean of -log p(label) of a fitted model; it knows the label's class."""
     told = model.predict_proba(sample.x)[np.arange(len(sample.label)), np.searchsorted(model.classes_, sample.label)]

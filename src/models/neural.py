@@ -46,6 +46,7 @@ class NeuralModel(SessionModel):
     """
 
     trained_by_gradient = True
+    scores_are_logits = True
 
     def __init__(
         self,

@@ -221,9 +221,7 @@ def price_of(
     return np.where(item > 0, np.where(price > 0, price, listed[item]), 0.0)
 
 
-def price_levels(
-    data: FitData, kinds: sp.csr_array, listed: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def price_levels(data: FitData, kinds: sp.csr_array, listed: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Mean log price of the rows of each item's finest counted kind (V + 1,); of all rows where it has none."""
     rows, size = data.rows(), len(listed)
     item = np.asarray(data.prepared.rows["item"])[rows]
