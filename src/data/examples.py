@@ -155,7 +155,7 @@ def outcome_examples(
 
 
 def sampled(count: int, at_most: int) -> IntArray:
-    """Ascending numbers below `count`: all of them, or as many as are allowed; the same ones each time."""
+    """Which of `count` examples are judged: all of them, or a seeded sample that depends on nothing else."""
     return np.sort(np.random.default_rng(0).permutation(count)[:at_most])
 
 

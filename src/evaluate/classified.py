@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from shopkeeper.data import schema as s
-from shopkeeper.data.batches import Batch, collate, example_pieces
+from shopkeeper.data.batches import Batch
 from shopkeeper.data.examples import Examples
 from shopkeeper.data.outcomes import MASKED, Labels, Outcome
 from shopkeeper.data.prepared import Prepared, Window
 from shopkeeper.data.windows import strangers
-from shopkeeper.evaluate.judge import SCORES_AT_ONCE, temperature
+from shopkeeper.evaluate.judge import AT_ONCE, batches_of, chunk_rows
+from shopkeeper.evaluate.judgements import temperature
 from shopkeeper.models.calibration import depth_of, item_probabilities, shortlist_mass
 from shopkeeper.models.contract import SessionModel, rank_ready
 
@@ -46,17 +47,12 @@ def classify(
         without: a context column that is blanked.
         with_depth: also decide how personal the answers may be, which takes scoring the catalogue.
     """
-    model.eval()
-    pieces = example_pieces(examples, model.max_len)
-    order = np.argsort(pieces.last - pieces.first, kind="stable")
     with_depth &= model.calibration is not None
-    rows = max(1, min(512, SCORES_AT_ONCE // (model.vocabulary.num_items * len(model.tasks)))) if with_depth else 512
+    rows = chunk_rows(model) if with_depth else AT_ONCE
     found = {o.name: np.zeros((len(examples), len(o.classes))) for o in model.outcomes}
     depth = np.zeros(len(examples), np.int64) if with_depth else None
     addressed: dict[str, BoolArray] = {}
-    for begin in range(0, len(order), rows):
-        chunk = order[begin : begin + rows]
-        batch = collate(prepared, pieces.take(chunk), model.vocabulary)
+    for chunk, batch in batches_of(model, prepared, examples, rows, desc=f"{model.family} outcomes", progress=False):
         if without is not None:
             batch = blanked(batch, prepared.context_columns.index(without))
         said = {o.name: part for o, part in zip(model.outcomes, model.classify(batch), strict=True)}
@@ -74,7 +70,7 @@ def decide(model: SessionModel, batch: Batch, said: dict[str, Tensor]) -> tuple[
     """Depth of each answer (B,), and which segments it may name (B,) each."""
     assert model.calibration is not None
     scores = rank_ready(model, batch)[:, 0]
-    shortlist = shortlist_mass(item_probabilities(scores, temperature(model, batch, model.tasks[0])))
+    shortlist = shortlist_mass(item_probabilities(scores, temperature(model, batch.length - 1, model.tasks[0])))
     tops = {name: part.exp().amax(dim=1) for name, part in said.items() if name.startswith(s.SEGMENT_PREFIX)}
     return depth_of(batch.length - 1, shortlist, tops, model.calibration.depth)
 

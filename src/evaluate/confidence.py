@@ -10,7 +10,7 @@ from shopkeeper.data import schema as s
 from shopkeeper.data.outcomes import MASKED, Outcome
 from shopkeeper.evaluate.classified import Classified
 from shopkeeper.evaluate.intervals import clustered_intervals
-from shopkeeper.evaluate.judge import Sets
+from shopkeeper.evaluate.judgements import Sets
 from shopkeeper.evaluate.outcomes import EVERY_K
 from shopkeeper.evaluate.tables import as_dict
 

@@ -13,7 +13,7 @@ from shopkeeper.data.outcomes import Labels
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import Targets
 from shopkeeper.evaluate.confidence import set_rows
-from shopkeeper.evaluate.judge import Judgement, judge_whole
+from shopkeeper.evaluate.judgements import Judgement, judge_whole
 from shopkeeper.evaluate.likelihood import example_losses, likelihood_rows
 from shopkeeper.evaluate.tables import Judged, tabulate
 from shopkeeper.models.contract import SessionModel
