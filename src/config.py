@@ -260,11 +260,39 @@ class TrainConfig:
 
 
 @dataclass(kw_only=True)
+class ClassifierConfig:
+    """How the baselines of outcomes are fitted, and the grids that validation chooses from."""
+
+    max_moments: int
+    tune_share: float
+    columns: int
+    inverse_penalties: list[float]
+    leaves: list[int]
+    rounds: int
+    learning_rate: float
+    min_samples_leaf: int
+    max_features: float
+    patience: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("max_moments", "columns", "rounds", "min_samples_leaf", "patience"):
+            require(getattr(self, name) >= 1, f"classifiers.{name}", getattr(self, name), "at least 1")
+        require(0 <= self.tune_share < 1, "classifiers.tune_share", self.tune_share, "from 0 to below 1")
+        penalties, leaves = self.inverse_penalties, self.leaves
+        require(bool(penalties) and min(penalties) > 0, "classifiers.inverse_penalties", penalties, "numbers above 0")
+        require(bool(leaves) and min(leaves) >= 2, "classifiers.leaves", leaves, "numbers of leaves, from 2")
+        require(self.learning_rate > 0, "classifiers.learning_rate", self.learning_rate, "above 0")
+        require(0 < self.max_features <= 1, "classifiers.max_features", self.max_features, "above 0, at most 1")
+
+
+@dataclass(kw_only=True)
 class EvaluateConfig:
     prepared: str
     run: str
     output: str
     baselines: list[str]
+    classifiers: ClassifierConfig
     protocol: ProtocolConfig
     tracking: TrackingConfig
 

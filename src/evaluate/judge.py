@@ -45,9 +45,14 @@ def scores_of(
 ) -> Iterator[tuple[IntArray, Tensor]]:
     """Examples in chunks of similar length, and their scores as judged (chunk, V)."""
     head = model.tasks.index(task)
-    rows = max(1, min(AT_ONCE, SCORES_AT_ONCE // (model.vocabulary.num_items * len(model.tasks))))
-    for chunk, batch in batches_of(model, prepared, examples, rows, desc=f"{model.family} {task}", progress=progress):
+    desc, rows = f"{model.family} {task}", chunk_rows(model)
+    for chunk, batch in batches_of(model, prepared, examples, rows, desc=desc, progress=progress):
         yield chunk, rank_ready(model, batch)[:, head]
+
+
+def chunk_rows(model: SessionModel) -> int:
+    """Histories in a batch whose whole catalogue is scored."""
+    return max(1, min(AT_ONCE, SCORES_AT_ONCE // (model.vocabulary.num_items * len(model.tasks))))
 
 
 @torch.inference_mode()

@@ -81,6 +81,8 @@ class SessionModel(nn.Module, ABC):
     family: ClassVar[str]
     kind: ClassVar[str]
     trained_by_gradient: ClassVar[bool] = False
+    scores_are_logits: ClassVar[bool] = False
+    """Whether the softmax of the scores over the catalogue says how likely each item is."""
 
     def __init__(
         self, *, vocabulary: Vocabulary, tasks: list[str], max_len: int, outcomes: Sequence[Outcome] = ()

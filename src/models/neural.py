@@ -50,6 +50,7 @@ class NeuralModel(SessionModel):
 
     kind = "encoder"
     trained_by_gradient = True
+    scores_are_logits = True
 
     def __init__(
         self,
