@@ -168,12 +168,14 @@ def answer(
     predictor: "Predictor", names: list[str], histories: "Histories", config: PredictConfig
 ) -> Iterator[pa.Table]:
     """Ranked items of all histories, a table per chunk that scores in bounded memory."""
+    from shopkeeper_serving.history import select
+
     manifest = predictor.manifest
     size = max(1, min(512, SCORES_AT_ONCE // (manifest.num_items * len(manifest.tasks))))
     ids = pa.array(predictor.bundle.item_ids, pa.string())
     for begin in range(0, len(names), size):
         part = select(histories, begin, min(begin + size, len(names)))
-        ranked = predictor.rank(predictor.inputs(part), k=config.k, exclude_seen=config.exclude_seen)
+        ranked = predictor.answer(predictor.inputs(part), k=config.k, exclude_seen=config.exclude_seen).ranked
         for task, best in ranked.items():
             count, k = best.item.shape
             named = np.isfinite(best.score)
@@ -187,10 +189,3 @@ def answer(
                 },
                 schema=ITEMS,
             )
-
-
-def select(histories: "Histories", begin: int, end: int) -> "Histories":
-    """Histories begin..end-1."""
-    first, last = histories.offsets[begin], histories.offsets[end]
-    rows = {name: getattr(histories, name)[first:last] for name in histories._fields if name != "offsets"}
-    return type(histories)(offsets=histories.offsets[begin : end + 1] - first, **rows)
