@@ -37,7 +37,11 @@ class Examples:
 
 def stranger_examples(prepared: Prepared, split: int, ks: list[int]) -> Examples:
     """Every stranger of the split after k = each of `ks` steps, as far as its history goes."""
-    window = stranger_window(prepared, split)
+    return window_examples(prepared, stranger_window(prepared, split), ks)
+
+
+def window_examples(prepared: Prepared, window: Window, ks: list[int]) -> Examples:
+    """Every visitor of a window after k = each of `ks` of its steps, as far as the window goes."""
     first, count = window_steps(prepared, window)
     k = np.asarray(sorted(ks))
     owner, chosen = np.nonzero(count[:, None] >= k[None, :])

@@ -84,6 +84,11 @@ PHASE: Final = "phase"
 SEGMENT_PREFIX: Final = "segment:"
 """Names of outcomes: a purchase in the rest of the session, the phase of the next event, `segment:<name>`."""
 
+DEPTHS: Final = ("welcome", "segment", "one_to_one")
+"""How personal an answer may be, the least first."""
+SHORTLIST: Final = 20
+"""Best items among which a visitor served one to one should find the next choice."""
+
 TRAIN: Final = 0
 VAL: Final = 1
 TEST: Final = 2

@@ -46,8 +46,8 @@ def golden_lines(model: SessionModel, folder: Path, *, count: int, seed: int) ->
 
 def as_batch(inputs: "Inputs") -> Batch:
     """Serving's model input as training's batch."""
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(inputs, name))) for name in Batch._fields[:-1]}
-    return Batch(**tensors, targets=())
+    names = [name for name in Batch._fields if name not in ("targets", "labels")]
+    return Batch(*(torch.from_numpy(np.ascontiguousarray(getattr(inputs, name))) for name in names), targets=())
 
 
 def answer(scores: np.ndarray, tasks: list[str], item_ids: list[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Batch, Vocabulary
 from shopkeeper.data.outcomes import Outcome
 from shopkeeper.data.prepared import IntArray, Prepared, Window, ragged_ranges
+from shopkeeper.models.calibration import Calibration, scaled
 
 DAY = 86_400_000_000
 """Microseconds."""
@@ -73,6 +74,7 @@ class SessionModel(nn.Module, ABC):
         self.tasks = list(tasks)
         self.max_len = max_len
         self.outcomes = list(outcomes)
+        self.calibration: Calibration | None = None  # fitted on validation, after training
 
     @abstractmethod
     def fit(self, data: FitData) -> None:
@@ -93,6 +95,17 @@ class SessionModel(nn.Module, ABC):
         """
         assert not self.outcomes, f"{type(self).__name__} predicts no outcomes"
         return []
+
+    def answered(self, outcome: str, logits: Tensor, prior: Tensor, batch: Batch) -> Tensor:
+        """Log probabilities (B, classes) as they are judged and served, from a head's raw logits (B, classes).
+
+        Calibrated where a calibration was fitted; a history of which nothing is known is answered from the prior.
+        """
+        found = torch.log_softmax(logits, dim=-1)
+        if self.calibration is not None:
+            scale = self.calibration.at(self.calibration.scales[outcome], batch.length - 1)
+            found = scaled(found, prior, scale)
+        return torch.where(nothing_known(batch)[:, None], prior, found)
 
 
 def nothing_known(batch: Batch) -> Tensor:

@@ -10,14 +10,18 @@ Legend: B histories, T tokens, D embed_dim, H tasks, U distinct items of a histo
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shopkeeper.data.batches import Batch, TaskTargets, Vocabulary
+from shopkeeper.data.outcomes import Outcome
 from shopkeeper.models.contract import FitData, SessionModel
 from shopkeeper.models.criteria import Contest, Criterion
+from shopkeeper.models.heads import OutcomeHeads
 from shopkeeper.models.items import Items, ItemTable
 from shopkeeper.models.losses import Sample
 from shopkeeper.models.repeats import RepeatTerm, Seen, observe
@@ -37,6 +41,8 @@ class NeuralModel(SessionModel):
         half_life_days: how fast an event loses weight in the popularity that scores start from.
         context_dropout: share of training histories whose entry context and time are blanked.
         purchase_code: event code of a purchase, -1 where the log has none.
+        outcomes: what is predicted beside the rankings.
+        heads: values of the outcomes' heads (`OutcomeHeads`); asked for where there are outcomes.
     """
 
     trained_by_gradient = True
@@ -54,8 +60,10 @@ class NeuralModel(SessionModel):
         half_life_days: float,
         context_dropout: float,
         purchase_code: int,
+        outcomes: Sequence[Outcome] = (),
+        heads: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len)
+        super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len, outcomes=outcomes)
         if embed_dim < 1:
             raise ValueError(f"embed_dim={embed_dim} must be at least 1")
         self.dim, self.context_dropout, self.purchase_code = embed_dim, context_dropout, purchase_code
@@ -73,6 +81,11 @@ class NeuralModel(SessionModel):
         self.drop = nn.Dropout(dropout)
         self.repeat = RepeatTerm(
             dim=embed_dim, num_events=vocabulary.num_events, start=[float(repeat_start[task]) for task in tasks]
+        )
+        self.outcome_heads = (
+            OutcomeHeads(outcomes, dim=embed_dim, num_events=vocabulary.num_events, max_len=max_len, **(heads or {}))
+            if outcomes
+            else None
         )
         self.register_buffer("gap_borders", 2 ** torch.arange(GAP_BUCKETS, dtype=torch.int64))
         self.gap_borders: Tensor
@@ -92,6 +105,8 @@ class NeuralModel(SessionModel):
 
     def fit(self, data: FitData) -> None:
         self.items.fit(data, self.tasks)
+        if self.outcome_heads is not None:
+            self.outcome_heads.fit(data)
 
     def prior_scores(self) -> Tensor:
         return self.items.popularity[1:].T
@@ -144,13 +159,14 @@ class NeuralModel(SessionModel):
     # --- training ------------------------------------------------------------------------------------------------
 
     def losses(self, batch: Batch, criteria: list[Criterion]) -> list[Tensor]:
-        """Loss of each task by its criterion.
+        """Loss of each task by its criterion, then cross-entropy of each outcome.
 
         Averaged over all positions, also those without a target of the task: a rare target does not shout.
         """
         samples = [criterion.draw() for criterion in criteria]
         items = self.named_items(batch, samples)
-        hidden = self.encode(self.pool(batch, items), batch.event, *self.drop_context(batch))
+        vectors, (context, time) = self.pool(batch, items), self.drop_context(batch)
+        hidden = self.encode(vectors, batch.event, context, time)
         query = self.queries(hidden, (torch.arange(hidden.shape[1], device=hidden.device) == 0)[:, None])
         slots = items.rows(batch.seen)
         seen = observe(batch, items.popularity[slots, 0], self.purchase_code)
@@ -164,6 +180,9 @@ class NeuralModel(SessionModel):
                 losses.append(criterion.loss(own, sample and Sample(items.rows(sample.item), sample.log_expected)))
             else:
                 losses.append(query.sum() * 0.0)
+        if self.outcome_heads is not None:
+            logits = self.outcome_heads(hidden, vectors, batch.event, time)
+            losses += self.outcome_heads.losses(logits, batch.labels, batch.length)
         return losses
 
     def named_items(self, batch: Batch, samples: list[Sample | None]) -> Items:
@@ -187,12 +206,21 @@ class NeuralModel(SessionModel):
         seen = observe(batch, items.popularity[batch.seen, 0], self.purchase_code)
         last = (batch.length - 1)[:, None, None]
         at_end = Seen(*(x.gather(1, last.expand(-1, 1, x.shape[2]))[:, 0] for x in seen))
-        query, bonus = self.answer(
+        query, bonus, _ = self.answer(
             self.pool(batch, items), batch.event, batch.context, batch.time, batch.length, at_end
         )
         bonus = bonus + items.repeat[batch.seen].transpose(1, 2)
         scores = query @ items.vector[1:].T + items.bias[1:].T
         return add_to_seen(scores, batch.seen, torch.where(at_end.times[:, None] > 0, bonus, 0.0))
+
+    def classify(self, batch: Batch) -> list[Tensor]:
+        if self.outcome_heads is None:
+            return []
+        vectors = self.pool(batch, self.catalogue())
+        hidden = self.encode(vectors, batch.event, batch.context, batch.time)
+        logits = self.outcome_logits(hidden, vectors, batch.event, batch.time, batch.length)
+        parts = zip(self.outcome_heads.split(logits), self.outcome_heads.split(self.outcome_heads.prior), strict=True)
+        return [self.answered(o.name, *part, batch) for o, part in zip(self.outcomes, parts, strict=True)]
 
     def catalogue(self) -> Items:
         """The whole catalogue, kept between calls for as long as no weight changes."""
@@ -203,12 +231,25 @@ class NeuralModel(SessionModel):
 
     def answer(
         self, vectors: Tensor, event: Tensor, context: Tensor, time: Tensor, length: Tensor, seen: Seen
-    ) -> tuple[Tensor, Tensor]:
-        """Queries (B, H, D) and bonuses of seen items (B, H, U) after the last token: what the exported graph is."""
-        hidden = self.encode(vectors, event, context, time)
-        last = (length - 1)[:, None, None].expand(-1, 1, hidden.shape[2])
-        hidden = hidden.gather(1, last)[:, 0]
-        return self.queries(hidden, (length == 1)[:, None]), self.repeat(hidden, seen).transpose(1, 2)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, D), bonuses of seen items (B, H, U) and raw logits of all outcomes (B, C), C may be 0, after
+        the last token: what the exported graph is."""
+        states = self.encode(vectors, event, context, time)
+        hidden = at_last(states, length)
+        logits = self.outcome_logits(states, vectors, event, time, length)
+        return self.queries(hidden, (length == 1)[:, None]), self.repeat(hidden, seen).transpose(1, 2), logits
+
+    def outcome_logits(self, hidden: Tensor, vectors: Tensor, event: Tensor, time: Tensor, length: Tensor) -> Tensor:
+        """Raw logits (B, C) after the last token, from what is known after each."""
+        if self.outcome_heads is None:
+            return hidden.new_zeros(len(hidden), 0)
+        return at_last(self.outcome_heads(hidden, vectors, event, time), length)
+
+
+def at_last(values: Tensor, length: Tensor) -> Tensor:
+    """Of values after each token (B, T, N) those after the last (B, N)."""
+    last = (length - 1)[:, None, None].expand(-1, 1, values.shape[2])
+    return values.gather(1, last)[:, 0]
 
 
 def contest(
