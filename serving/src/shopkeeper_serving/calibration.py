@@ -112,7 +112,7 @@ class Calibration:
                 continue
             weight = softmax_weights(scores[:, h], self.temperature[task][bucket])
             total = weight.sum(axis=1, dtype=float)
-            mass = best_mass(weight, HEAD)
+            mass = best_mass(weight, HEAD if sized else CONFIDENT_ITEMS)
             if first:
                 confidence = mass[:, :CONFIDENT_ITEMS][:, -1] / np.where(total > 0, total, 1.0)
             if sized:

@@ -146,9 +146,15 @@ class Predictor:
         )
 
     def answer(
-        self, inputs: Inputs, *, k: int, tasks: Sequence[str] | None = None, exclude_seen: bool = False
+        self,
+        inputs: Inputs,
+        *,
+        k: int,
+        tasks: Sequence[str] | None = None,
+        exclude_seen: bool = False,
+        sets: bool = True,
     ) -> Answers:
-        """The k best items per task (equal scores: the lower index first), and the outcomes.
+        """The k best items per task (equal scores: the lower index first), and the outcomes, with sets where asked for.
 
         `exclude_seen` is about what is named; outcomes, sets and depth are about the visitor and do not heed it.
         """
@@ -164,7 +170,9 @@ class Predictor:
             scores[rows, self.manifest.tasks.index(TASK_NEXT), inputs.last_item[rows] - 1] = -np.inf
         judged = None
         if self.calibration is not None:
-            judged = self.calibration.judge(scores, logits, steps=inputs.length - 1, nothing=nothing, tasks=wanted)
+            judged = self.calibration.judge(
+                scores, logits, steps=inputs.length - 1, nothing=nothing, tasks=wanted if sets else []
+            )
         if exclude_seen:
             scores[inputs.past_owner, :, inputs.past_item - 1] = -np.inf
         return Answers({task: top_k(scores[:, self.manifest.tasks.index(task)], k) for task in wanted}, judged)
