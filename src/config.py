@@ -51,6 +51,7 @@ FREE_KEYS = (
     *(f"data.{name}" for name in ("columns", "constants", "event_names", "item_columns", "user_columns")),
     *(f"data.{name}" for name in ("identity_columns", "feeds", "extras", "relabel")),
     "spark.settings",
+    "task.outcome_weights",
 )
 """Mappings whose keys are the user's own."""
 
@@ -101,6 +102,7 @@ class TaskWeights:
     purchase: float
     next: float
     next_any: float
+    outcomes: float
 
     def __post_init__(self) -> None:
         for task, weight in vars(self).items():
@@ -109,10 +111,23 @@ class TaskWeights:
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """Heads and their loss weights; `auto` takes every head that the prepared data supports."""
+    """Heads and their loss weights; `auto` takes every head that the prepared data supports.
+
+    `outcomes` is `auto`, `none` or a list of names; `outcome_weights` holds the weights of those that are to have
+    another one than `weights.outcomes`.
+    """
 
     heads: str
+    outcomes: Any
     weights: TaskWeights
+    outcome_weights: dict[str, float]
+    uncertainty_weighting: bool
+
+    def __post_init__(self) -> None:
+        named = isinstance(self.outcomes, list) and all(isinstance(name, str) for name in self.outcomes)
+        require(self.outcomes in ("auto", "none") or named, "task.outcomes", self.outcomes, "auto, none or a list")
+        for name, weight in self.outcome_weights.items():
+            require(weight > 0, f"task.outcome_weights.{name}", weight, "above 0")
 
 
 @dataclass(kw_only=True)
@@ -177,6 +192,31 @@ class EarlyStoppingConfig:
 
 
 @dataclass(kw_only=True)
+class CalibrationConfig:
+    coverage: float
+    borrowed: float
+    doubt: float
+    least: int
+
+    def __post_init__(self) -> None:
+        require(0 < self.coverage < 1, "calibration.coverage", self.coverage, "between 0 and 1")
+        require(self.borrowed > 0, "calibration.borrowed", self.borrowed, "above 0")
+        require(self.doubt >= 0, "calibration.doubt", self.doubt, "at least 0")
+        require(self.least >= 1, "calibration.least", self.least, "at least 1")
+
+
+@dataclass(kw_only=True)
+class DepthConfig:
+    error: float
+    miss: float
+    confidence: float
+
+    def __post_init__(self) -> None:
+        for name, share in vars(self).items():
+            require(0 < share < 1, f"depth.{name}", share, "between 0 and 1")
+
+
+@dataclass(kw_only=True)
 class TrainConfig:
     prepared: str
     model: dict[str, Any]
@@ -185,6 +225,8 @@ class TrainConfig:
     batches: BatchConfig
     optimizer: OptimizerConfig
     early_stopping: EarlyStoppingConfig
+    calibration: CalibrationConfig
+    depth: DepthConfig
     trainer: dict[str, Any]
     tracking: TrackingConfig
     seed: int

@@ -118,11 +118,16 @@ def judged_examples(
     examples, found = with_targets(moments, targets.of(task, moments.moments(prepared)))
     left_out = {"without a target": len(moments) - len(examples), "not sampled": max(len(examples) - at_most, 0)}
     if len(examples) > at_most:
-        chosen = np.sort(np.random.default_rng(0).permutation(len(examples))[:at_most])
+        chosen = sampled(len(examples), at_most)
         examples, sizes = examples.only(chosen), found.sizes[chosen]
         items = found.items[ragged_ranges(found.offsets[chosen], found.offsets[chosen + 1])]
         found = Ragged(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), items)
     return JudgedExamples(examples, found, left_out)
+
+
+def sampled(count: int, at_most: int) -> IntArray:
+    """Which of `count` examples are judged: all of them, or a seeded sample that depends on nothing else."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:at_most])
 
 
 def is_repeat(prepared: Prepared, examples: Examples, targets: Ragged) -> npt.NDArray[np.bool_]:

@@ -53,8 +53,8 @@ def golden_lines(model: SessionModel, folder: Path, *, count: int, seed: int) ->
 def as_batch(inputs: "Inputs") -> Batch:
     """Serving's model input as training's batch."""
     names = [name for name in Batch._fields if name not in ("targets", "labels")]
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(inputs, name))) for name in names}
-    return Batch(**tensors, targets=(), labels=())
+    tensors: dict[str, Any] = {n: torch.from_numpy(np.ascontiguousarray(getattr(inputs, n))) for n in names}
+    return Batch(**tensors, targets=())
 
 
 def answer(scores: np.ndarray, tasks: list[str], item_ids: list[str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from shopkeeper.data.batches import Batch
 from shopkeeper.models.answers import tell
 from shopkeeper.models.calibration import Calibration, DepthThresholds
 from shopkeeper.models.contract import SessionModel
-from shopkeeper.models.neural import NeuralModel
 
 MODEL_S_OWN_WORD = 1.0
 """Scale of an outcome that is not calibrated."""
@@ -20,12 +19,11 @@ def outcomes_file(model: SessionModel) -> dict[str, Any] | None:
     if not model.outcomes and model.calibration is None:
         return None
     rules = model.calibration or uncalibrated(model)
-    priors = outcome_priors(model)
     return {
         "ks": rules.ks,
         "outcomes": [
-            {"name": o.name, "classes": list(o.classes), "prior": priors[o.name], "scale": rules.scales[o.name]}
-            for o in model.outcomes
+            {"name": o.name, "classes": list(o.classes), "prior": prior.tolist(), "scale": rules.scales[o.name]}
+            for o, prior in zip(model.outcomes, model.outcome_priors(), strict=True)
         ],
         "sets": rules.sets,
         "temperature": rules.temperature,
@@ -37,14 +35,6 @@ def uncalibrated(model: SessionModel) -> Calibration:
     """The rules of a model that was not calibrated: its own word, no sets, nobody but welcomed."""
     scales = {outcome.name: [MODEL_S_OWN_WORD] for outcome in model.outcomes}
     return Calibration(ks=[0], scales=scales, temperature={}, sets={}, depth=DepthThresholds())
-
-
-def outcome_priors(model: SessionModel) -> dict[str, list[float]]:
-    """Log probability of each class of each outcome where nothing is known."""
-    if not isinstance(model, NeuralModel) or model.outcome_heads is None:
-        return {}
-    parts = model.outcome_heads.split(model.outcome_heads.prior)
-    return {outcome.name: part.tolist() for outcome, part in zip(model.outcomes, parts, strict=True)}
 
 
 def expected_outcomes(model: SessionModel, batch: Batch, scores: Tensor, *, tolerance: float) -> list[dict[str, Any]]:

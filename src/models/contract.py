@@ -96,6 +96,11 @@ class SessionModel(nn.Module, ABC):
         assert not self.outcomes, f"{type(self).__name__} predicts no outcomes"
         return []
 
+    def outcome_priors(self) -> list[Tensor]:
+        """Log probability of each class (classes,) where nothing is known of a visitor, per outcome of the model."""
+        assert not self.outcomes, f"{type(self).__name__} predicts no outcomes"
+        return []
+
     def answered(self, outcome: str, logits: Tensor, prior: Tensor, batch: Batch) -> Tensor:
         """Log probabilities (B, classes) as they are judged and served, from a head's raw logits (B, classes).
 

@@ -219,8 +219,11 @@ class NeuralModel(SessionModel):
         vectors = self.pool(batch, self.catalogue())
         hidden = self.encode(vectors, batch.event, batch.context, batch.time)
         logits = self.outcome_logits(hidden, vectors, batch.event, batch.time, batch.length)
-        parts = zip(self.outcome_heads.split(logits), self.outcome_heads.split(self.outcome_heads.prior), strict=True)
-        return [self.answered(o.name, *part, batch) for o, part in zip(self.outcomes, parts, strict=True)]
+        parts = zip(self.outcomes, self.outcome_heads.split(logits), self.outcome_priors(), strict=True)
+        return [self.answered(outcome.name, own, prior, batch) for outcome, own, prior in parts]
+
+    def outcome_priors(self) -> list[Tensor]:
+        return [] if self.outcome_heads is None else self.outcome_heads.split(self.outcome_heads.prior)
 
     def catalogue(self) -> Items:
         """The whole catalogue, kept between calls for as long as no weight changes."""

@@ -10,17 +10,19 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
-from shopkeeper.config import TrainConfig, UserError
+from shopkeeper.config import TaskConfig, TrainConfig, UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import TokenBatches, TrainingPieces, Vocabulary
+from shopkeeper.data.outcomes import Outcome, supported_outcomes
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
-from shopkeeper.models.checkpoint import build_model, save_model
+from shopkeeper.models.checkpoint import build_model, load_model, model_class, save_model
 from shopkeeper.models.contract import FitData, SessionModel
 from shopkeeper.models.criteria import make_criterion
 from shopkeeper.models.neural import NeuralModel
 from shopkeeper.train import tracking
+from shopkeeper.train.calibrate import calibrate
 from shopkeeper.train.callbacks import BEST, LAST, callbacks, quiet_lightning
 from shopkeeper.train.module import TrainingModule
 from shopkeeper.train.record import check_dataset, family_of, record, recorded, tags_of
@@ -38,6 +40,7 @@ class Setting:
     prepared: Prepared
     data: FitData
     tasks: list[str]
+    outcomes: list[Outcome]
     facts: dict[str, Any]
     run: TrackedRun
     validation: Validation | None  # None for a refit, which judges nothing
@@ -66,16 +69,20 @@ def train(config: TrainConfig, *, say: Say = print) -> TrackedRun:
         say(f"run {run.run_id}: {family_of(config)}")
     with run.ending_known():
         if run.tags.get(tracking.REFIT_OF):
-            return finish_refit(setting_of(config, prepared, run, say, refit=True), steps_of(store, run), say)
+            return finish_refit(setting_of(config, prepared, run, say, refit=True), original_of(store, run), say)
         return fit_and_judge(setting_of(config, prepared, run, say, refit=False), say)
 
 
 def fit_and_judge(setting: Setting, say: Say) -> TrackedRun:
     model = fit_model(setting, steps=None)
-    metrics = setting.validation.metrics(model) if setting.validation else {}
+    assert setting.validation is not None
+    metrics = setting.validation.metrics(model)
     if tracking.PRIMARY not in metrics:
         say("this model lacks the head of val/primary, so run=best will never choose it")
     setting.run.log_metrics(metrics, step=0)
+    if model.trained_by_gradient:
+        config = setting.config
+        model.calibration = calibrate(model, setting.validation, config.calibration, config.depth, say=say)
     finish(setting, model)
     say(" ".join(f"{name}={value:.4f}" for name, value in metrics.items() if "/k" not in name))
     return setting.run
@@ -84,7 +91,7 @@ def fit_and_judge(setting: Setting, say: Say) -> TrackedRun:
 def refit(config: TrainConfig, prepared: Prepared, store: Store, say: Say) -> TrackedRun:
     """Train a finished run's configuration once more on all rows and users; nothing is judged or selected.
 
-    A model trained by gradient takes the number of steps its run chose on validation.
+    A model trained by gradient takes the number of steps its run chose on validation, and its calibration.
     """
     assert config.refit
     original = store.find(config.refit, dataset_hash=prepared.content_hash)
@@ -97,19 +104,23 @@ def refit(config: TrainConfig, prepared: Prepared, store: Store, say: Say) -> Tr
     record(run, again, prepared)
     say(f"run {run.run_id}: refit of {original.run_id} on all rows and users")
     with run.ending_known():
-        return finish_refit(setting_of(again, prepared, run, say, refit=True), steps_of(store, run), say)
+        return finish_refit(setting_of(again, prepared, run, say, refit=True), original, say)
 
 
-def finish_refit(setting: Setting, steps: int, say: Say) -> TrackedRun:
-    model = fit_model(setting, steps=steps)
+def finish_refit(setting: Setting, original: TrackedRun, say: Say) -> TrackedRun:
+    model = fit_model(setting, steps=steps_of(original))
+    model.calibration = load_model(original.file(tracking.MODEL_FILE)).calibration
     finish(setting, model)
     say(f"refitted on {len(setting.data.rows()):,} events; no metric is written for a refit")
     return setting.run
 
 
-def steps_of(store: Store, run: TrackedRun) -> int:
-    """Gradient steps the original of a refit chose on validation."""
-    original = store.get(run.tags[tracking.REFIT_OF])
+def original_of(store: Store, refit: TrackedRun) -> TrackedRun:
+    return store.get(refit.tags[tracking.REFIT_OF])
+
+
+def steps_of(original: TrackedRun) -> int:
+    """Gradient steps a run chose on validation."""
     return int(json.loads(original.file(tracking.SUMMARY_FILE).read_text())["best_step"])
 
 
@@ -117,14 +128,18 @@ def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Sa
     window = train_window(prepared, refit=refit)
     available, left_out = supported_tasks(prepared, train_window(prepared))
     tasks = chosen_tasks(config, available, left_out, say)
+    outcomes = chosen_outcomes(config, prepared, say) if model_class(config.model).trained_by_gradient else []
     return Setting(
         config=config,
         prepared=prepared,
         data=FitData(prepared, window, Vocabulary.of(prepared, refit=refit)),
         tasks=tasks,
+        outcomes=outcomes,
         facts={"purchase_code": prepared.purchase_code},
         run=run,
-        validation=None if refit else Validation.of(prepared, tasks, standard_protocol(), primary=available[0]),
+        validation=None
+        if refit
+        else Validation.of(prepared, tasks, standard_protocol(), primary=available[0], outcomes=outcomes),
     )
 
 
@@ -147,6 +162,30 @@ def chosen_tasks(config: TrainConfig, available: list[str], left_out: dict[str, 
     return [config.task.heads]
 
 
+def chosen_outcomes(config: TrainConfig, prepared: Prepared, say: Say) -> list[Outcome]:
+    """The outcomes to train: with `auto` every one that train knows, saying which are left out and why.
+
+    Raises:
+        UserError: when one is asked for that the data cannot support, or is unknown.
+    """
+    if config.task.outcomes == "none":
+        return []
+    available, left_out = supported_outcomes(prepared, train_window(prepared))
+    names = [outcome.name for outcome in available]
+    for name in config.task.outcome_weights:
+        if name not in names:
+            raise UserError(f"task.outcome_weights.{name}: outcomes are: {', '.join(names)}")
+    if config.task.outcomes == "auto":
+        for name, reason in left_out.items():
+            say(f"leaving out the outcome {name!r}: {reason}")
+        return available
+    for name in config.task.outcomes:
+        if name not in names:
+            reason = left_out.get(name, f"outcomes are: {', '.join(names)}")
+            raise UserError(f"task.outcomes={name}: {reason}")
+    return [outcome for outcome in available if outcome.name in config.task.outcomes]
+
+
 def fit_model(setting: Setting, *, steps: int | None) -> SessionModel:
     """Build and fit; where gradients are needed, train for `steps`, or until validation stops improving."""
     config = setting.config
@@ -157,6 +196,7 @@ def fit_model(setting: Setting, *, steps: int | None) -> SessionModel:
         tasks=setting.tasks,
         max_len=config.batches.max_len,
         facts=setting.facts,
+        outcomes=setting.outcomes,
     )
     model.fit(setting.data)
     summary = {"best_step": 0}
@@ -176,6 +216,7 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
         setting.data.window,
         setting.data.vocabulary,
         setting.tasks,
+        setting.outcomes,
         max_len=config.batches.max_len,
         seed=config.seed,
     )
@@ -184,7 +225,10 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
     loader: DataLoader[Any] = DataLoader(pieces, sampler=batches, batch_size=None, generator=torch.Generator())
     module = TrainingModule(
         model,
-        weights=loss_weights(asdict(config.task.weights), setting.tasks),
+        weights=[
+            *loss_weights(asdict(config.task.weights), setting.tasks),
+            *outcome_weights(config.task, setting.outcomes),
+        ],
         criteria=[
             make_criterion(
                 torch.from_numpy(setting.data.target_counts(task)),
@@ -195,6 +239,7 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
         ],
         optimizer=config.optimizer,
         seed=config.seed,
+        uncertainty=config.task.uncertainty_weighting,
     )
     trainer = make_trainer(setting, steps)
     last = folder / LAST
@@ -212,6 +257,10 @@ def loss_weights(weights: Mapping[str, float], tasks: list[str]) -> list[float]:
     """Weights of the heads that are trained, the largest 1: a head on its own weighs the same whatever its share."""
     largest = max(weights[task] for task in tasks)
     return [weights[task] / largest for task in tasks]
+
+
+def outcome_weights(task: TaskConfig, outcomes: list[Outcome]) -> list[float]:
+    return [task.outcome_weights.get(outcome.name, task.weights.outcomes) for outcome in outcomes]
 
 
 def make_trainer(setting: Setting, steps: int | None) -> pl.Trainer:

@@ -18,8 +18,10 @@ class TrainingModule(pl.LightningModule):
     """Gradient training of one model, and the moving average of its weights, which is what is judged and kept.
 
     Args:
-        weights: loss weight of each of the model's tasks, in their order.
+        weights: loss weight of each of the model's tasks and outcomes, in their order.
         criteria: loss of each task.
+        uncertainty: learn what each loss weighs besides, exp(-v) with v added to the loss: the log variance of
+            Kendall et al. 2018 (arXiv:1705.07115), without its factors of a half.
     """
 
     def __init__(
@@ -30,11 +32,14 @@ class TrainingModule(pl.LightningModule):
         criteria: list[Criterion],
         optimizer: OptimizerConfig,
         seed: int,
+        uncertainty: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.average = WeightAverage(model, optimizer.average)
         self.criteria = nn.ModuleList(criteria)
+        self.names = [*model.tasks, *(outcome.name for outcome in model.outcomes)]
+        self.log_variance = nn.Parameter(torch.zeros(len(self.names)), requires_grad=uncertainty)
         self.weights, self.settings, self.seed = weights, optimizer, seed
 
     def on_train_epoch_start(self) -> None:
@@ -43,14 +48,16 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         losses = self.model.losses(batch, list(self.criteria))  # type: ignore[arg-type]
-        loss = torch.stack([w * task_loss for w, task_loss in zip(self.weights, losses, strict=True)]).sum()
+        weighed = torch.stack([weight * own for weight, own in zip(self.weights, losses, strict=True)])
+        loss = (weighed * torch.exp(-self.log_variance) + self.log_variance).sum()
         if not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {loss.item()} at step {self.global_step}: lower optimizer.lr "
                 f"(now {self.settings.lr}) or optimizer.clip_norm; the last good checkpoint is kept"
             )
-        for task, task_loss in zip(self.model.tasks, losses, strict=True):
-            self.log(f"train/loss_{task}", task_loss.detach(), on_step=False, on_epoch=True, batch_size=1)
+        for name, own in zip(self.names, losses, strict=True):
+            name = f"train/loss_{name.replace(':', '.')}"
+            self.log(name, own.detach(), on_step=False, on_epoch=True, batch_size=1)
         return loss
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
@@ -74,6 +81,7 @@ class TrainingModule(pl.LightningModule):
         """AdamW; the rate rises over the warm-up steps and stays: no schedule depends on how long training will be."""
         decayed = [p for p in self.model.parameters() if p.ndim >= 2]
         plain = [p for p in self.model.parameters() if p.ndim < 2]
+        plain += [self.log_variance] if self.log_variance.requires_grad else []
         groups: list[dict[str, Any]] = [
             {"params": decayed, "weight_decay": self.settings.weight_decay},
             {"params": plain, "weight_decay": 0.0},
