@@ -1,4 +1,4 @@
-"""A bundle of every model family on both made-up shops."""
+"""A bundle of every model family on both made-up shops, whose customers have segments here."""
 
 from collections.abc import Callable
 from importlib.resources import files
@@ -12,12 +12,14 @@ import torch
 import yaml
 
 from shopkeeper.data.batches import Vocabulary
+from shopkeeper.data.outcomes import supported_outcomes
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
 from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.models.calibration import Calibration, DepthThresholds
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
@@ -29,8 +31,43 @@ ORIGIN = Origin(
 )
 
 
+@pytest.fixture(scope="session")
+def shops(
+    logs: dict[str, Path], compose: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Prepared]:
+    """Both shops, with an income known of most customers and a region of all."""
+    folder = tmp_path_factory.mktemp("shops-with-users")
+    number = np.arange(150)
+    users = pd.DataFrame({"user_id": [f"user {n}" for n in number], "region": np.where(number % 2, "north", "south")})
+    users["income"] = pd.Series(np.array(["low", "middle", "high"])[number % 3]).where(number % 5 > 0)
+    users.to_parquet(folder / "users.parquet", index=False)
+
+    def prepared(name: str) -> Prepared:
+        overrides = [f"data.events={logs[name]}", f"data.users={folder / 'users.parquet'}", f"output={folder / name}"]
+        overrides += ["threads=1", "data.split.val_share=0.25", "data.split.test_share=0.25"]
+        return prepare(compose("prepare", PrepareConfig, "data=events", *overrides), say=lambda text: None)
+
+    return {name: prepared(name) for name in logs}
+
+
+def made_up_calibration(model: SessionModel) -> Calibration:
+    """Of every number another one per bucket, and thresholds in the middle of what random weights answer."""
+    rng, ks = np.random.default_rng(0), [0, 1, 2, 3, 5, 10]
+    limits = {"segment:income": 0.6, "segment:region": None}
+    return Calibration(
+        ks=ks,
+        scales={outcome.name: rng.uniform(0, 1.5, len(ks)).tolist() for outcome in model.outcomes},
+        temperature={task: rng.uniform(0.3, 1.5, len(ks)).tolist() for task in model.tasks},
+        sets={task: rng.uniform(0.8, 0.99, len(ks)).tolist() for task in model.tasks},
+        depth=DepthThresholds({o.name: limits[o.name] for o in model.outcomes if o.name in limits}, one_to_one=0.999),
+    )
+
+
 def make_model(prepared: Prepared, family: str) -> SessionModel:
-    """Fitted; where gradients would train it, with random weights that tell items apart."""
+    """Fitted; where gradients would train it, with random weights that tell items apart.
+
+    SASRec is calibrated, GRU4Rec is not, so that it answers in its own words.
+    """
     window, vocabulary = train_window(prepared), Vocabulary.of(prepared, refit=False)
     values = yaml.safe_load(files("shopkeeper.configs").joinpath(f"model/{family}.yaml").read_text())
     torch.manual_seed(0)
@@ -40,11 +77,14 @@ def make_model(prepared: Prepared, family: str) -> SessionModel:
         tasks=supported_tasks(prepared, window)[0],
         max_len=6,
         facts={"purchase_code": prepared.purchase_code},
+        outcomes=supported_outcomes(prepared, window)[0] if family in SMALL else (),
     )
     model.fit(FitData(prepared, window, vocabulary))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.5)
+    if family == "sasrec":
+        model.calibration = made_up_calibration(model)
     return model.eval()
 
 

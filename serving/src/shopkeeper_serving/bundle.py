@@ -11,15 +11,19 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from shopkeeper_serving.outcomes import Outcomes
+
 T = TypeVar("T")
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 GOLDEN: Final = "golden.jsonl"
 ITEM_IDS: Final = "item_ids.json"
 VOCABULARY: Final = "vocabulary.json"
 PRIOR: Final = "prior"
 ENCODER: Final = "encoder.onnx"
+OUTCOMES: Final = "outcomes.json"
+"""Brought by models that tell more than items; others have none."""
 
 ENCODERS: Final = ("sasrec", "gru4rec", "ligr")
 """Families whose bundle holds an item table and the graph of an encoder."""
@@ -98,6 +102,7 @@ class Bundle(msgspec.Struct, frozen=True):
     item_ids: list[str]
     vocabulary: Vocabulary
     arrays: dict[str, npt.NDArray[Any]]
+    outcomes: Outcomes | None
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -125,6 +130,7 @@ def read_bundle(path: str | Path) -> Bundle:
         item_ids=decode(folder / ITEM_IDS, list[str]),
         vocabulary=decode(folder / VOCABULARY, Vocabulary),
         arrays=arrays,
+        outcomes=read_outcomes(folder, manifest) if OUTCOMES in manifest.files else None,
     )
     check_shapes(bundle)
     return bundle
@@ -144,6 +150,18 @@ def read_manifest(folder: Path) -> Manifest:
     if not 0 <= manifest.score_tolerance <= MAX_TOLERANCE:
         raise BundleError(f"{file}: score_tolerance={manifest.score_tolerance} is not between 0 and {MAX_TOLERANCE}")
     return manifest
+
+
+def read_outcomes(folder: Path, manifest: Manifest) -> Outcomes:
+    file = folder / OUTCOMES
+    outcomes = decode(file, Outcomes)
+    try:
+        outcomes.check(manifest.tasks)
+    except ValueError as error:
+        raise BundleError(f"{file}: {error}") from error
+    if outcomes.outcomes and manifest.family not in ENCODERS:
+        raise BundleError(f"{file}: outcomes: a {manifest.family} bundle has no encoder that tells them")
+    return outcomes
 
 
 def array_names(manifest: Manifest) -> list[str]:

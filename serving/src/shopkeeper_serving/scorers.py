@@ -1,13 +1,13 @@
 """Scores of the whole catalogue for histories, one class per model family; NumPy and one ONNX graph."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from shopkeeper_serving.bundle import ENCODER, ENCODERS, INPUTS, PRIOR, Bundle, BundleError
+from shopkeeper_serving.bundle import ENCODER, ENCODERS, INPUTS, OUTCOMES, PRIOR, Bundle, BundleError
 from shopkeeper_serving.history import Inputs
 
 FloatArray = npt.NDArray[np.float32]
@@ -22,6 +22,15 @@ class Scorer(Protocol):
     """Scores a batch of histories: (B, H tasks, V items) float32, higher is better."""
 
     def score(self, inputs: Inputs) -> FloatArray: ...
+
+
+@runtime_checkable
+class Classifier(Scorer, Protocol):
+    """A scorer that also has raw logits (B, C) of all classes of all outcomes, in the order of outcomes.json."""
+
+    def classify(self, inputs: Inputs) -> FloatArray: ...
+
+    def score_and_classify(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]: ...
 
 
 def make_scorer(bundle: Bundle) -> Scorer:
@@ -161,7 +170,7 @@ def first_of_groups(
 
 
 class EncoderScorer:
-    """query . item + bias, and a bonus for items of the history; query and bonus come from the ONNX graph."""
+    """query . item + bias, and a bonus for items of the history; query, bonus and logits come from the ONNX graph."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.items, self.bias = bundle.arrays["items"], np.asarray(bundle.arrays["bias"], np.float32)
@@ -174,8 +183,34 @@ class EncoderScorer:
         if not self.inputs <= GRAPH_INPUTS:
             unknown = ", ".join(sorted(self.inputs - GRAPH_INPUTS))
             raise BundleError(f"{bundle.path / ENCODER}: wants inputs this version does not know: {unknown}")
+        outcomes = bundle.outcomes.outcomes if bundle.outcomes else []
+        self.classes = sum(len(outcome.classes) for outcome in outcomes)
+        self.file = bundle.path / ENCODER
+        if self.classes and "logits" not in {o.name for o in self.session.get_outputs()}:
+            raise BundleError(f"{self.file}: has no output `logits`, which {OUTCOMES} is about")
 
     def score(self, inputs: Inputs) -> FloatArray:
+        query, bonus = self.run(["query", "bonus"], inputs)
+        return self.scores(inputs, query, bonus)
+
+    def classify(self, inputs: Inputs) -> FloatArray:
+        if not self.classes:
+            return np.zeros((len(inputs.event), 0), np.float32)
+        (logits,) = self.run(["logits"], inputs)
+        return self.checked(logits)
+
+    def score_and_classify(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+        if not self.classes:
+            return self.score(inputs), self.classify(inputs)
+        query, bonus, logits = self.run(["query", "bonus", "logits"], inputs)
+        return self.scores(inputs, query, bonus), self.checked(logits)
+
+    def checked(self, logits: FloatArray) -> FloatArray:
+        if logits.ndim != 2 or logits.shape[1] != self.classes:
+            raise BundleError(f"{self.file}: logits of shape {logits.shape}, {OUTCOMES} has {self.classes} classes")
+        return logits
+
+    def run(self, outputs: Sequence[str], inputs: Inputs) -> list[FloatArray]:
         feeds = {
             "vectors": self.pool(inputs),
             "event": inputs.event,
@@ -185,7 +220,10 @@ class EncoderScorer:
             **self.observe(inputs),
         }
         wanted = self.inputs
-        query, bonus = self.session.run(["query", "bonus"], {k: v for k, v in feeds.items() if k in wanted})
+        found: list[FloatArray] = self.session.run(list(outputs), {k: v for k, v in feeds.items() if k in wanted})
+        return found
+
+    def scores(self, inputs: Inputs, query: FloatArray, bonus: FloatArray) -> FloatArray:
         scores: FloatArray = query @ self.items.T + self.bias
         row, slot = np.nonzero(inputs.seen)
         item = inputs.seen[row, slot] - 1
