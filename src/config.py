@@ -51,6 +51,7 @@ FREE_KEYS = (
     *(f"data.{name}" for name in ("columns", "constants", "event_names", "item_columns", "user_columns")),
     *(f"data.{name}" for name in ("identity_columns", "feeds", "extras", "relabel")),
     "spark.settings",
+    "model.runs",
 )
 """Mappings whose keys are the user's own."""
 

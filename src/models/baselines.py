@@ -3,6 +3,8 @@
 Each breaks ties by overall popularity, and answers with popularity where it knows nothing of a visitor.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -16,9 +18,12 @@ from shopkeeper.models.cooccurrence import session_items
 class CountedModel(SessionModel):
     """A model that is all tables: buffers, made by `fit` or given by a checkpoint."""
 
-    def set_tables(self, tables: dict[str, Tensor]) -> None:
+    def set_tables(self, tables: Mapping[str, Tensor]) -> None:
         for name, table in tables.items():
             self.register_buffer(name, table)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.set_tables(state)
 
     def params(self) -> dict[str, float]:
         """The numbers, by their names in the YAML, that scoring needs beside the tables."""

@@ -9,7 +9,6 @@ import torch
 
 from shopkeeper.config import UserError
 from shopkeeper.data.batches import Vocabulary
-from shopkeeper.models.baselines import CountedModel
 from shopkeeper.models.contract import SessionModel
 
 
@@ -18,12 +17,16 @@ def build_model(
 ) -> SessionModel:
     """Build the class that `_target_` names from the other values of its YAML.
 
-    `facts` are learned from the data (no YAML may set them); each class takes those its constructor names.
+    `facts` are learned from the data (no YAML may set them); each class takes those its constructor names. `parts`, by
+    name, are the YAML of models of their own, built likewise.
 
     Raises:
         UserError: when the class is unknown or refuses a value; the message names it.
     """
     values = dict(config)
+    if "parts" in values:
+        sizes: dict[str, Any] = {"vocabulary": vocabulary, "tasks": tasks, "max_len": max_len, "facts": facts}
+        values["parts"] = {name: build_model(part, **sizes) for name, part in values["parts"].items()}
     module, _, name = str(values.pop("_target_")).rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), name)
@@ -70,8 +73,5 @@ def load_model(path: Path) -> SessionModel:
         max_len=content["max_len"],
         facts=content["facts"],
     )
-    if isinstance(model, CountedModel):
-        model.set_tables(content["state"])
-    else:
-        model.load_state_dict(content["state"])
+    model.restore(content["state"])
     return model.eval()

@@ -1,7 +1,7 @@
 """What every model is: fitted on a window of the prepared data, it scores the whole catalogue for any history."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -77,6 +77,10 @@ class SessionModel(nn.Module, ABC):
     @abstractmethod
     def fit(self, data: FitData) -> None:
         """Learn what needs no gradient: tables and counts, or where gradient training starts from."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the `state_dict` of a model built from the same values."""
+        self.load_state_dict(state)
 
     @abstractmethod
     def prior_scores(self) -> Tensor:

@@ -16,16 +16,19 @@ from shopkeeper.data.batches import TokenBatches, TrainingPieces, Vocabulary
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
-from shopkeeper.models.checkpoint import build_model, save_model
+from shopkeeper.models.blend import Blend
+from shopkeeper.models.checkpoint import build_model, load_model, save_model
 from shopkeeper.models.contract import FitData, SessionModel
 from shopkeeper.models.criteria import make_criterion
 from shopkeeper.models.neural import NeuralModel
 from shopkeeper.train import tracking
+from shopkeeper.train.blending import part_to_train, take_parts, with_named_runs
 from shopkeeper.train.callbacks import BEST, LAST, callbacks, quiet_lightning
 from shopkeeper.train.module import TrainingModule
 from shopkeeper.train.record import check_dataset, family_of, record, recorded, tags_of
 from shopkeeper.train.tracking import Store, TrackedRun
 from shopkeeper.train.validation import Validation, standard_protocol
+from shopkeeper.train.weighing import weigh
 
 Say = Callable[[str], None]
 
@@ -61,18 +64,20 @@ def train(config: TrainConfig, *, say: Say = print) -> TrackedRun:
         config = recorded(run, config)
         say(f"resuming run {run.run_id}")
     else:
+        config = with_named_runs(config, store, dataset_hash=prepared.content_hash)
         run = store.start(name=family_of(config), tags=tags_of(config, prepared))
         record(run, config, prepared)
         say(f"run {run.run_id}: {family_of(config)}")
     with run.ending_known():
         if run.tags.get(tracking.REFIT_OF):
-            return finish_refit(setting_of(config, prepared, run, say, refit=True), steps_of(store, run), say)
+            return finish_refit(setting_of(config, prepared, run, say, refit=True), say)
         return fit_and_judge(setting_of(config, prepared, run, say, refit=False), say)
 
 
 def fit_and_judge(setting: Setting, say: Say) -> TrackedRun:
     model = fit_model(setting, steps=None)
-    metrics = setting.validation.metrics(model) if setting.validation else {}
+    assert setting.validation is not None
+    metrics = weigh(model, setting.validation) if isinstance(model, Blend) else setting.validation.metrics(model)
     if tracking.PRIMARY not in metrics:
         say("this model lacks the head of val/primary, so run=best will never choose it")
     setting.run.log_metrics(metrics, step=0)
@@ -97,19 +102,21 @@ def refit(config: TrainConfig, prepared: Prepared, store: Store, say: Say) -> Tr
     record(run, again, prepared)
     say(f"run {run.run_id}: refit of {original.run_id} on all rows and users")
     with run.ending_known():
-        return finish_refit(setting_of(again, prepared, run, say, refit=True), steps_of(store, run), say)
+        return finish_refit(setting_of(again, prepared, run, say, refit=True), say)
 
 
-def finish_refit(setting: Setting, steps: int, say: Say) -> TrackedRun:
-    model = fit_model(setting, steps=steps)
+def finish_refit(setting: Setting, say: Say) -> TrackedRun:
+    original = setting.run.store.get(setting.run.tags[tracking.REFIT_OF])
+    model = fit_model(setting, steps=steps_of(original))
+    if isinstance(model, Blend):  # of what validation taught, the weights stay as the steps do
+        model.take_weights(load_model(original.file(tracking.MODEL_FILE)))
     finish(setting, model)
     say(f"refitted on {len(setting.data.rows()):,} events; no metric is written for a refit")
     return setting.run
 
 
-def steps_of(store: Store, run: TrackedRun) -> int:
+def steps_of(original: TrackedRun) -> int:
     """Gradient steps the original of a refit chose on validation."""
-    original = store.get(run.tags[tracking.REFIT_OF])
     return int(json.loads(original.file(tracking.SUMMARY_FILE).read_text())["best_step"])
 
 
@@ -159,9 +166,12 @@ def fit_model(setting: Setting, *, steps: int | None) -> SessionModel:
         facts=setting.facts,
     )
     model.fit(setting.data)
+    if isinstance(model, Blend):
+        take_parts(model, setting.run.store, dataset_hash=setting.prepared.content_hash, refit=steps is not None)
+    learner = part_to_train(model) if isinstance(model, Blend) else model
     summary = {"best_step": 0}
-    if isinstance(model, NeuralModel):
-        summary = descend(setting, model, steps=steps)
+    if isinstance(learner, NeuralModel):
+        summary = descend(setting, learner, steps=steps)
     file = setting.run.checkpoints / tracking.SUMMARY_FILE
     file.write_text(json.dumps(summary))
     return model.eval()

@@ -1,7 +1,7 @@
 """A bundle of every model family on both made-up shops."""
 
 from collections.abc import Callable
-from importlib.resources import files
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
+from shopkeeper.config import TrainConfig, configure
 from shopkeeper.data.batches import Vocabulary
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
@@ -18,6 +18,7 @@ from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
 from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.models.blend import Blend
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
@@ -27,13 +28,20 @@ ORIGIN = Origin(
 )
 
 
+@cache
+def model_config(family: str) -> dict[str, Any]:
+    """The YAML of a family, made small, and that of the parts of a blend."""
+    values = configure("train", TrainConfig, "prepared=none", f"model={family}").model | SMALL.get(family, {})
+    parts = {name: part | SMALL.get(name, {}) for name, part in values.get("parts", {}).items()}
+    return values | ({"parts": parts} if parts else {})
+
+
 def make_model(prepared: Prepared, family: str) -> SessionModel:
     """Fitted; where gradients would train it, with random weights that tell items apart."""
     window, vocabulary = train_window(prepared), Vocabulary.of(prepared, refit=False)
-    values = yaml.safe_load(files("shopkeeper.configs").joinpath(f"model/{family}.yaml").read_text())
     torch.manual_seed(0)
     model = build_model(
-        values | SMALL.get(family, {}),
+        model_config(family),
         vocabulary=vocabulary,
         tasks=supported_tasks(prepared, window)[0],
         max_len=6,
@@ -43,6 +51,8 @@ def make_model(prepared: Prepared, family: str) -> SessionModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.5)
+    if isinstance(model, Blend):
+        model.weights.uniform_(0.2, 1.0)
     return model.eval()
 
 
@@ -105,6 +115,6 @@ def shop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec"])
+@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "blend"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
