@@ -92,7 +92,8 @@ def minimise(lists: Lists, start: npt.NDArray[np.float64], *, pull: float) -> np
         odds = np.exp(odds - top)
         total = odds.sum(axis=1)
         value = (judged * (np.log(total) + top[:, 0]) - (lists.share * score).sum(axis=1)).sum()
-        slope = np.einsum("nc,ncp->p", odds * (judged / total)[:, None] - lists.share, lists.view)
+        surplus = odds * (judged / total)[:, None] - lists.share
+        slope = surplus.ravel() @ lists.view.reshape(-1, len(start))
         away = weights - start
         return float(value + pull / 2 * away @ away), slope.astype(np.float64) + pull * away
 
