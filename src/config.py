@@ -52,6 +52,7 @@ FREE_KEYS = (
     *(f"data.{name}" for name in ("identity_columns", "feeds", "extras", "relabel", "segments")),
     "spark.settings",
     "task.outcome_weights",
+    "model.runs",
 )
 """Mappings whose keys are the user's own."""
 

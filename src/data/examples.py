@@ -132,9 +132,7 @@ def judged_examples(
     left_out = {"without a target": len(moments) - len(examples), "not sampled": max(len(examples) - at_most, 0)}
     if len(examples) > at_most:
         chosen = sampled(len(examples), at_most)
-        examples, sizes = examples.only(chosen), found.sizes[chosen]
-        items = found.items[ragged_ranges(found.offsets[chosen], found.offsets[chosen + 1])]
-        found = Ragged(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), items)
+        examples, found = examples.only(chosen), found.only(chosen)
     return JudgedExamples(examples, found, left_out)
 
 

@@ -20,6 +20,12 @@ class Ragged(NamedTuple):
     def sizes(self) -> IntArray:
         return np.diff(self.offsets)
 
+    def only(self, chosen: npt.ArrayLike) -> "Ragged":
+        """The chosen lists, in the order given."""
+        index = np.asarray(chosen)
+        items = self.items[ragged_ranges(self.offsets[index], self.offsets[index + 1])]
+        return Ragged(np.concatenate([[0], np.cumsum(self.sizes[index])]).astype(np.int64), items)
+
 
 class Moments(NamedTuple):
     """Prediction moments: rows [start, end) are visible, targets lie in [end, limit) of the same visitor; each (n,)."""

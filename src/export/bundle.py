@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from shopkeeper import __version__
 from shopkeeper.config import UserError
@@ -18,6 +19,7 @@ from shopkeeper.export.graph import write_graph
 from shopkeeper.export.outcomes import outcomes_file
 from shopkeeper.export.parity import check_parity
 from shopkeeper.models.baselines import CountedModel
+from shopkeeper.models.blend import Blend
 from shopkeeper.models.contract import SessionModel
 from shopkeeper.models.neural import NeuralModel
 
@@ -77,24 +79,37 @@ def require_serving() -> None:
         raise UserError("export replays requests with shopkeeper-serving, which is missing: pip install ./serving")
 
 
-def write_tables(model: SessionModel, folder: Path) -> None:
-    """The model's numbers, each table as one .npy file."""
-    np.save(folder / "prior.npy", model.prior_scores().numpy())
+def write_tables(model: SessionModel, folder: Path, *, prefix: str = "") -> None:
+    """The model's numbers, each table as one .npy file whose name begins with `prefix`."""
+
+    def save(name: str, table: Tensor) -> None:
+        np.save(folder / f"{prefix}{name}.npy", np.ascontiguousarray(table.detach().numpy()))
+
+    save("prior", model.prior_scores())
     if isinstance(model, NeuralModel):
         items = model.catalogue()
-        np.save(folder / "items.npy", items.vector[1:].detach().numpy())
+        save("items", items.vector[1:])
         if items.read is not items.vector:
-            np.save(folder / "inputs.npy", items.read[1:].detach().numpy())
-        np.save(folder / "bias.npy", np.ascontiguousarray(items.bias[1:].detach().numpy().T))
-        np.save(folder / "repeat.npy", np.ascontiguousarray(items.repeat[1:].detach().numpy().T))
-        write_graph(model, folder / "encoder.onnx")
+            save("inputs", items.read[1:])
+        save("bias", items.bias[1:].T)
+        save("repeat", items.repeat[1:].T)
+        write_graph(model, folder / f"{prefix}encoder.onnx")
     elif isinstance(model, CountedModel):
         for name, table in model.state_dict().items():
             stem, _, head = name.rpartition("_")
-            np.save(
-                folder / f"{stem}_{model.tasks[int(head)]}.npy" if head.isdigit() else folder / f"{name}.npy",
-                table.numpy(),
-            )
+            save(f"{stem}_{model.tasks[int(head)]}" if head.isdigit() else name, table)
+    elif isinstance(model, Blend):
+        save("weights", model.weights)
+        save("ks", model.ks)
+        for name, part in model.named_parts().items():
+            write_tables(part, folder, prefix=f"{name}.")
+
+
+def params_of(model: SessionModel) -> dict[str, float]:
+    """Numbers that scoring needs beside the tables; those of a blend's parts under the part's name and a dot."""
+    if isinstance(model, Blend):
+        return {f"{n}.{key}": v for n, part in model.named_parts().items() for key, v in params_of(part).items()}
+    return model.params() if isinstance(model, CountedModel) else {}
 
 
 def vocabulary(prepared: Prepared, *, refit: bool) -> dict[str, Any]:
@@ -123,7 +138,8 @@ def write_manifest(model: SessionModel, prepared: Prepared, folder: Path, origin
             "receipt_gap_seconds": prepared.manifest["receipt_gap_minutes"] * 60,
             "purchase_event": s.PURCHASE,
             "context": prepared.context_columns,
-            "params": model.params() if isinstance(model, CountedModel) else {},
+            "params": params_of(model),
+            "parts": {n: p.family for n, p in model.named_parts().items()} if isinstance(model, Blend) else {},
             "run_id": origin.run_id,
             "refit_of": origin.refit_of,
             "dataset_hash": prepared.content_hash,

@@ -5,6 +5,7 @@ rules (`rules.py`), EASE (`ease.py`), neighbours among sessions (`session_knn.py
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,7 +20,7 @@ from shopkeeper.models.cooccurrence import session_items
 class CountedModel(SessionModel):
     """A model that is all tables: buffers, made by `fit` or given by a checkpoint."""
 
-    def set_tables(self, tables: dict[str, Tensor]) -> None:
+    def set_tables(self, tables: Mapping[str, Tensor]) -> None:
         for name, table in tables.items():
             self.register_buffer(name, table)
 
@@ -37,6 +38,9 @@ class CountedModel(SessionModel):
         """The table that was kept under `names`."""
         values, indices, indptr = (self.get_buffer(names.format(p)).numpy() for p in ("values", "indices", "indptr"))
         return sp.csr_array((values, indices, indptr), shape=(len(indptr) - 1, columns))
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.set_tables(state)
 
     def params(self) -> dict[str, float]:
         """The numbers that scoring needs beside the tables, by the names serving knows them by."""

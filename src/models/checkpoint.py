@@ -10,7 +10,6 @@ import torch
 from shopkeeper.config import UserError
 from shopkeeper.data.batches import Vocabulary
 from shopkeeper.data.outcomes import Outcome
-from shopkeeper.models.baselines import CountedModel
 from shopkeeper.models.calibration import Calibration
 from shopkeeper.models.contract import SessionModel
 
@@ -27,14 +26,20 @@ def build_model(
     """Build the class that `_target_` names from the other values of its YAML.
 
     `facts` are learned from the data (no YAML may set them); each class takes those its constructor names. Outcomes
-    are for a class that is trained by gradient; the others only rank.
+    are for a class that is trained by gradient; the others only rank. `parts`, by name, are the YAML of models of their
+    own, built likewise.
 
     Raises:
         UserError: when the class is unknown or refuses a value; the message names it.
     """
     kind = model_class(config)
     values = {key: value for key, value in config.items() if key != "_target_"}
-    if outcomes:
+    if "parts" in values:
+        sizes: dict[str, Any] = {"vocabulary": vocabulary, "tasks": tasks, "max_len": max_len, "facts": facts}
+        values["parts"] = {
+            name: build_model(part, **sizes, outcomes=outcomes) for name, part in values["parts"].items()
+        }
+    elif kind.trained_by_gradient and outcomes:
         values["outcomes"] = list(outcomes)
     try:
         wanted = {key: value for key, value in facts.items() if key in kind.__init__.__annotations__}
@@ -99,10 +104,7 @@ def load_model(path: Path) -> SessionModel:
         facts=content["facts"],
         outcomes=[Outcome(name, tuple(classes)) for name, classes in content["outcomes"]],
     )
-    if isinstance(model, CountedModel):
-        model.set_tables(content["state"])
-    else:
-        model.load_state_dict(content["state"])
+    model.restore(content["state"])
     if content["calibration"]:
         model.calibration = Calibration.from_dict(content["calibration"])
     return model.eval()

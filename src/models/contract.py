@@ -1,7 +1,7 @@
 """What every model is: fitted on a window of the prepared data, it scores the whole catalogue for any history."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -98,6 +98,10 @@ class SessionModel(nn.Module, ABC):
     def fit(self, data: FitData) -> None:
         """Learn what needs no gradient: tables and counts, or where gradient training starts from."""
 
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the `state_dict` of a model built from the same values."""
+        self.load_state_dict(state)
+
     @abstractmethod
     def prior_scores(self) -> Tensor:
         """Scores where nothing is known of a visitor (H, V)."""
@@ -111,6 +115,11 @@ class SessionModel(nn.Module, ABC):
 
         A model that ranks only has no outcomes.
         """
+        told = zip(self.outcomes, self.raw_outcomes(batch), self.outcome_priors(), strict=True)
+        return [self.answered(outcome.name, own, prior, batch) for outcome, own, prior in told]
+
+    def raw_outcomes(self, batch: Batch) -> list[Tensor]:
+        """What `classify` calibrates: raw logits (B, classes) per outcome of the model."""
         assert not self.outcomes, f"{type(self).__name__} predicts no outcomes"
         return []
 

@@ -231,14 +231,13 @@ class NeuralModel(SessionModel):
         scores = query @ items.vector[1:].T + items.bias[1:].T
         return add_to_seen(scores, batch.seen, torch.where(at_end.times[:, None] > 0, bonus, 0.0))
 
-    def classify(self, batch: Batch) -> list[Tensor]:
+    def raw_outcomes(self, batch: Batch) -> list[Tensor]:
         if self.outcome_heads is None:
             return []
         vectors = self.pool(batch, self.catalogue())
         hidden = self.encode(vectors, batch.event, batch.context, batch.time)
         logits = self.outcome_logits(hidden, vectors, batch.event, batch.time, batch.length)
-        parts = zip(self.outcomes, self.outcome_heads.split(logits), self.outcome_priors(), strict=True)
-        return [self.answered(outcome.name, own, prior, batch) for outcome, own, prior in parts]
+        return self.outcome_heads.split(logits)
 
     def outcome_priors(self) -> list[Tensor]:
         return [] if self.outcome_heads is None else self.outcome_heads.split(self.outcome_heads.prior)

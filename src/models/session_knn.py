@@ -256,7 +256,11 @@ def session_places(data: FitData, task: str | None) -> sp.csr_array:
     item = np.asarray(prepared.rows["item"])[rows].astype(np.int64) - 1
     opening = np.full(len(prepared.sessions["time"]), np.iinfo(np.int64).max)
     every = data.rows()
-    np.minimum.at(opening, np.asarray(prepared.rows["session"])[every], np.searchsorted(prepared.step_offsets, every, side="right") - 1)
+    np.minimum.at(
+        opening,
+        np.asarray(prepared.rows["session"])[every],
+        np.searchsorted(prepared.step_offsets, every, side="right") - 1,
+    )
     shape = (len(opening), data.vocabulary.num_items)
     keys, at = np.unique(session * shape[1] + item, return_inverse=True)
     place = np.zeros(len(keys))

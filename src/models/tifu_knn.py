@@ -113,7 +113,11 @@ class TIFUKNN(CountedModel):
     def near(self, own: sp.csr_array) -> sp.csr_array:
         """Share of every neighbour in each history's mean (B, visitors); no one's where the history is empty."""
         norm = self.get_buffer("visitors_norm").numpy()
-        index, count, kept = self.sparse("visitors_{}", columns=len(norm)), own.shape[0], min(self.neighbours, len(norm))
+        index, count, kept = (
+            self.sparse("visitors_{}", columns=len(norm)),
+            own.shape[0],
+            min(self.neighbours, len(norm)),
+        )
         rows, best = max(1, DISTANCES_AT_ONCE // len(norm)), []
         for begin in range(0, count, rows):
             # all but the part of the distance that is the same for every visitor; rounded, so that equals stay equal

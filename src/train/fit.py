@@ -17,17 +17,20 @@ from shopkeeper.data.outcomes import Outcome, supported_outcomes
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
+from shopkeeper.models.blend import Blend
 from shopkeeper.models.checkpoint import build_model, load_model, model_class, save_model
 from shopkeeper.models.contract import FitData, SessionModel
 from shopkeeper.models.criteria import make_criterion
 from shopkeeper.models.neural import NeuralModel
 from shopkeeper.train import tracking
+from shopkeeper.train.blending import part_to_train, take_parts, with_named_runs
 from shopkeeper.train.calibrate import calibrate
 from shopkeeper.train.callbacks import BEST, LAST, callbacks, interrupts_raised, quiet_lightning
 from shopkeeper.train.module import TrainingModule
 from shopkeeper.train.record import check_dataset, family_of, record, recorded, tags_of
 from shopkeeper.train.tracking import Store, TrackedRun
 from shopkeeper.train.validation import Validation, standard_protocol
+from shopkeeper.train.weighing import weigh
 
 Say = Callable[[str], None]
 
@@ -75,6 +78,7 @@ def train(
         config = recorded(run, config)
         say(f"resuming run {run.run_id}")
     else:
+        config = with_named_runs(config, store, dataset_hash=prepared.content_hash)
         run = store.start(name=family_of(config), tags=tags_of(config, prepared))
         record(run, config, prepared)
         say(f"run {run.run_id}: {family_of(config)}")
@@ -89,7 +93,7 @@ def train(
 def fit_and_judge(setting: Setting, say: Say) -> TrackedRun:
     model = fit_model(setting, steps=None)
     assert setting.validation is not None
-    metrics = setting.validation.metrics(model)
+    metrics = weigh(model, setting.validation) if isinstance(model, Blend) else setting.validation.metrics(model)
     if tracking.PRIMARY not in metrics:
         say("this model lacks the head of val/primary, so run=best will never choose it")
     setting.run.log_metrics(metrics, step=0)
@@ -122,7 +126,10 @@ def refit(config: TrainConfig, prepared: Prepared, store: Store, say: Say) -> Tr
 
 def finish_refit(setting: Setting, original: TrackedRun, say: Say) -> TrackedRun:
     model = fit_model(setting, steps=steps_of(original))
-    model.calibration = load_model(original.file(tracking.MODEL_FILE)).calibration
+    judged = load_model(original.file(tracking.MODEL_FILE))
+    model.calibration = judged.calibration
+    if isinstance(model, Blend):  # of what validation taught, the weights stay as the steps do
+        model.take_weights(judged)
     finish(setting, model)
     say(f"refitted on {len(setting.data.rows()):,} events; no metric is written for a refit")
     return setting.run
@@ -218,9 +225,12 @@ def fit_model(setting: Setting, *, steps: int | None) -> SessionModel:
         outcomes=setting.outcomes,
     )
     model.fit(setting.data)
+    if isinstance(model, Blend):
+        take_parts(model, setting.run.store, dataset_hash=setting.prepared.content_hash, refit=steps is not None)
+    learner = part_to_train(model) if isinstance(model, Blend) else model
     summary = {"best_step": 0}
-    if isinstance(model, NeuralModel):
-        summary = descend(setting, model, steps=steps)
+    if isinstance(learner, NeuralModel):
+        summary = descend(setting, learner, steps=steps)
     file = setting.run.checkpoints / tracking.SUMMARY_FILE
     file.write_text(json.dumps(summary))
     return model.eval()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
 from shopkeeper.config import ProtocolConfig, UserError
@@ -79,16 +80,32 @@ class Validation:
 
         `val/primary` is the pooled one of the data's primary task, absent for a model without that head.
         """
+        return self.summary({task: self.judge(model, task) for task in self.examples}) | self.skills(model)
+
+    def judge(self, model: SessionModel, task: str, chosen: npt.ArrayLike | None = None) -> IntArray:
+        """Rank of every target of the task; with `chosen`, of the targets of these examples."""
+        examples, targets = self.examples[task]
+        if chosen is not None:
+            examples, targets = examples.only(chosen), targets.only(chosen)
+        return judge(model, self.prepared, examples, targets, task=task)
+
+    def ndcg(self, task: str, ranks: IntArray) -> npt.NDArray[np.float64]:
+        """Of each example, from the ranks of its targets."""
+        return per_example(ranks, self.examples[task][1].offsets, self.cutoff)[f"ndcg@{self.cutoff}"]
+
+    def pooled(self, task: str, ranks: IntArray) -> float:
+        """Mean ndcg over k >= 1."""
+        return float(self.ndcg(task, ranks)[self.examples[task][0].k >= 1].mean())
+
+    def summary(self, ranks: Mapping[str, IntArray]) -> dict[str, float]:
+        """What `metrics` returns of rankings, from the ranks of each task's targets."""
         found: dict[str, float] = {}
-        for task, (examples, targets) in self.examples.items():
-            ranks = judge(model, self.prepared, examples, targets, task=task)
-            values = per_example(ranks, targets.offsets, self.cutoff)[f"ndcg@{self.cutoff}"]
-            name = self.name(task)
-            found[name] = float(values[examples.k >= 1].mean())
+        for task, (examples, _) in self.examples.items():
+            found[self.name(task)] = self.pooled(task, ranks[task])
+            values = self.ndcg(task, ranks[task])
             for k in np.unique(examples.k):
-                found[f"{name}/k{k}"] = float(values[examples.k == k].mean())
+                found[f"{self.name(task)}/k{k}"] = float(values[examples.k == k].mean())
         primary = self.name(self.primary)
-        found |= self.skills(model)
         return found | ({PRIMARY: found[primary]} if primary in found else {})
 
     def skills(self, model: SessionModel) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """A bundle of every model family on both made-up shops, whose customers have segments here."""
 
 from collections.abc import Callable
-from importlib.resources import files
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
+from shopkeeper.config import TrainConfig, configure
 from shopkeeper.data.batches import Vocabulary
 from shopkeeper.data.outcomes import supported_outcomes
 from shopkeeper.data.prepare import prepare
@@ -69,10 +69,9 @@ def make_model(prepared: Prepared, family: str) -> SessionModel:
     SASRec is calibrated, GRU4Rec is not, so that it answers in its own words.
     """
     window, vocabulary = train_window(prepared), Vocabulary.of(prepared, refit=False)
-    values = yaml.safe_load(files("shopkeeper.configs").joinpath(f"model/{family}.yaml").read_text())
     torch.manual_seed(0)
     model = build_model(
-        values | SMALL.get(family, {}),
+        model_config(family),
         vocabulary=vocabulary,
         tasks=supported_tasks(prepared, window)[0],
         max_len=6,
@@ -147,6 +146,6 @@ def shop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr"])
+@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr", "blend"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)

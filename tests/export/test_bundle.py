@@ -14,7 +14,7 @@ from shopkeeper.config import UserError
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.export.bundle import Origin, write_bundle
 from shopkeeper.models.contract import SessionModel
-from shopkeeper_serving.bundle import ARRAYS, TASK_ARRAYS, BundleError
+from shopkeeper_serving.bundle import BundleError, model_files, read_manifest
 from shopkeeper_serving.predictor import Predictor
 
 Models = Callable[[str, str], SessionModel]
@@ -34,7 +34,14 @@ def test_the_manifest_lists_every_file_with_size_and_hash(bundles: Bundles, shop
         name: {"size": len(content), "sha256": sha256(content).hexdigest()} for name, content in files.items()
     }
     assert {"golden.jsonl", "item_ids.json", "vocabulary.json", "MODEL_CARD.md"} <= files.keys()
-    assert ("encoder.onnx" in files) == (family in ("sasrec", "gru4rec", "ligr"))
+    graphs = [name for name in files if name.endswith(".onnx")]
+    wanted = {
+        "sasrec": ["encoder.onnx"],
+        "gru4rec": ["encoder.onnx"],
+        "ligr": ["encoder.onnx"],
+        "blend": ["sasrec.encoder.onnx"],
+    }
+    assert graphs == wanted.get(family, [])
 
 
 def test_it_holds_data_alone(bundles: Bundles, shop: str, family: str) -> None:
@@ -57,10 +64,11 @@ def test_it_tells_nothing_of_the_machine_it_was_made_on(bundles: Bundles, shop: 
         assert [str(place) for place in places if f"{place}/".encode() in content] == []
 
 
-def test_serving_knows_the_arrays_of_every_family(family: str, bundles: Bundles) -> None:
-    names = {f.stem for f in bundles("orders", family).glob("*.npy")}
+def test_serving_knows_the_files_of_every_family(bundles: Bundles, shop: str, family: str) -> None:
+    folder = bundles(shop, family)
+    files = {f.name for f in folder.iterdir() if f.suffix in (".npy", ".onnx")}
 
-    assert {name.removesuffix("_purchase") for name in names} == {*ARRAYS[family], *TASK_ARRAYS.get(family, ())}
+    assert files == set(model_files(read_manifest(folder)))
 
 
 def test_a_changed_byte_in_any_file_is_found_and_named(

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
+from shopkeeper.config import TrainConfig, configure
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Batch, Vocabulary, collate, example_pieces
 from shopkeeper.data.examples import Examples, stranger_examples
@@ -19,10 +20,11 @@ from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
+from shopkeeper.models.blend import Blend
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
-FAMILIES = ("popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr")
+FAMILIES = ("popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr", "blend")
 MAX_LEN = 4
 SMALL: dict[str, dict[str, Any]] = {
     "sasrec": {"embed_dim": 8, "num_layers": 2},
@@ -31,10 +33,12 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+@cache
 def model_config(family: str) -> dict[str, Any]:
-    text = files("shopkeeper.configs").joinpath(f"model/{family}.yaml").read_text()
-    values: dict[str, Any] = yaml.safe_load(text)
-    return values | SMALL.get(family, {})
+    """The YAML of a family, made small, and that of the parts of a blend."""
+    values = configure("train", TrainConfig, "prepared=none", f"model={family}").model | SMALL.get(family, {})
+    parts = {name: part | SMALL.get(name, {}) for name, part in values.get("parts", {}).items()}
+    return values | ({"parts": parts} if parts else {})
 
 
 def make_model(prepared: Prepared, family: str, *, seed: int = 0) -> SessionModel:
@@ -54,6 +58,8 @@ def make_model(prepared: Prepared, family: str, *, seed: int = 0) -> SessionMode
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.3)
+    if isinstance(model, Blend):
+        model.weights.uniform_(0.2, 1.0)
     return model.eval()
 
 

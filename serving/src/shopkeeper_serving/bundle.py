@@ -25,6 +25,8 @@ ENCODER: Final = "encoder.onnx"
 OUTCOMES: Final = "outcomes.json"
 """Brought by models that tell more than items; others have none."""
 
+BLEND: Final = "blend"
+
 ENCODERS: Final = ("sasrec", "gru4rec", "ligr")
 """Families whose bundle holds an item table and the graph of an encoder."""
 
@@ -34,6 +36,7 @@ ARRAYS: Final = {
     "repeat": (PRIOR,),
     "item_knn": (PRIOR,),
     "vmis_knn": (PRIOR, "sessions_indptr", "sessions_indices", "idf"),
+    BLEND: (PRIOR, "weights", "ks"),
 }
 """Arrays that each model family brings, as `<name>.npy`."""
 
@@ -85,6 +88,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shopkeeper_version: str
     score_tolerance: float
     files: dict[str, FileEntry]
+    parts: dict[str, str] = {}
+    """Of a blend: the family of each part, whose files and params stand under its name and a dot."""
 
 
 class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +108,11 @@ class Bundle(msgspec.Struct, frozen=True):
     vocabulary: Vocabulary
     arrays: dict[str, npt.NDArray[Any]]
     outcomes: Outcomes | None
+    prefix: str = ""
+    parts: dict[str, "Bundle"] = {}
+
+    def file(self, name: str) -> Path:
+        return self.path / f"{self.prefix}{name}"
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -115,25 +125,66 @@ def read_bundle(path: str | Path) -> Bundle:
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():
         verify_file(folder, name, entry)
-    needed = [ITEM_IDS, VOCABULARY, GOLDEN, *(f"{a}.npy" for a in array_names(manifest))]
-    needed += [ENCODER] if manifest.family in ENCODERS else []
-    for name in needed:
+    for name in [ITEM_IDS, VOCABULARY, GOLDEN, *model_files(manifest)]:
         if name not in manifest.files:
             raise BundleError(f"{folder / MANIFEST}: lists no {name}, which a {manifest.family} bundle needs")
-    for name in PARAMS.get(manifest.family, ()):
+    for name in needed_params(manifest):
         if name not in manifest.params:
             raise BundleError(f"{folder / MANIFEST}: lacks params.{name}, which a {manifest.family} bundle needs")
-    arrays = {name: open_array(folder / f"{name}.npy") for name in array_names(manifest)}
-    bundle = Bundle(
-        path=folder,
-        manifest=manifest,
-        item_ids=decode(folder / ITEM_IDS, list[str]),
-        vocabulary=decode(folder / VOCABULARY, Vocabulary),
-        arrays=arrays,
-        outcomes=read_outcomes(folder, manifest) if OUTCOMES in manifest.files else None,
+    bundle = with_arrays(
+        Bundle(
+            path=folder,
+            manifest=manifest,
+            item_ids=decode(folder / ITEM_IDS, list[str]),
+            vocabulary=decode(folder / VOCABULARY, Vocabulary),
+            arrays={},
+            outcomes=read_outcomes(folder, manifest) if OUTCOMES in manifest.files else None,
+        )
     )
     check_shapes(bundle)
     return bundle
+
+
+def with_arrays(bundle: Bundle) -> Bundle:
+    """The bundle with its arrays and those of its parts, each of which is a bundle of its own kind."""
+    manifest, replace = bundle.manifest, msgspec.structs.replace
+    arrays = {name: open_array(bundle.file(f"{name}.npy")) for name in array_names(manifest)}
+    speaker = speaker_of(manifest)
+    parts = {
+        name: with_arrays(
+            replace(
+                bundle,
+                manifest=part_of(manifest, name),
+                outcomes=bundle.outcomes if name == speaker else None,
+                prefix=f"{name}.",
+            )
+        )
+        for name in manifest.parts
+    }
+    return replace(bundle, arrays=arrays, parts=parts)
+
+
+def part_of(manifest: Manifest, name: str) -> Manifest:
+    """The manifest as it were if the blend's part stood alone."""
+    start = f"{name}."
+    params = {key.removeprefix(start): value for key, value in manifest.params.items() if key.startswith(start)}
+    return msgspec.structs.replace(manifest, family=manifest.parts[name], params=params, parts={})
+
+
+def speaker_of(manifest: Manifest) -> str | None:
+    """The part of a blend that tells its outcomes: the first with an encoder."""
+    return next((name for name, family in manifest.parts.items() if family in ENCODERS), None)
+
+
+def model_files(manifest: Manifest) -> list[str]:
+    """Files that the model's numbers are in, those of a blend's parts among them."""
+    own = [*(f"{name}.npy" for name in array_names(manifest)), *([ENCODER] if manifest.family in ENCODERS else [])]
+    return own + [f"{name}.{file}" for name in manifest.parts for file in model_files(part_of(manifest, name))]
+
+
+def needed_params(manifest: Manifest) -> list[str]:
+    own = list(PARAMS.get(manifest.family, ()))
+    return own + [f"{name}.{param}" for name in manifest.parts for param in needed_params(part_of(manifest, name))]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -147,6 +198,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{file}: format {manifest.format_version}, this version reads {FORMAT_VERSION}")
     if manifest.family not in ARRAYS:
         raise BundleError(f"{file}: unknown model family {manifest.family!r}")
+    if bool(manifest.parts) != (manifest.family == BLEND):
+        raise BundleError(f"{file}: parts are what a blend has, and it alone; this is a {manifest.family}")
+    for family in manifest.parts.values():
+        if family not in ARRAYS or family == BLEND:
+            raise BundleError(f"{file}: parts: unknown model family {family!r}")
     if not 0 <= manifest.score_tolerance <= MAX_TOLERANCE:
         raise BundleError(f"{file}: score_tolerance={manifest.score_tolerance} is not between 0 and {MAX_TOLERANCE}")
     return manifest
@@ -159,7 +215,7 @@ def read_outcomes(folder: Path, manifest: Manifest) -> Outcomes:
         outcomes.check(manifest.tasks)
     except ValueError as error:
         raise BundleError(f"{file}: {error}") from error
-    if outcomes.outcomes and manifest.family not in ENCODERS:
+    if outcomes.outcomes and manifest.family not in ENCODERS and speaker_of(manifest) is None:
         raise BundleError(f"{file}: outcomes: a {manifest.family} bundle has no encoder that tells them")
     return outcomes
 
@@ -216,14 +272,28 @@ def check_shapes(bundle: Bundle) -> None:
         wrong = array.shape != per_task if table else name == "items" and array.shape[:1] != (manifest.num_items,)
         wrong |= name == INPUTS and array.shape != bundle.arrays["items"].shape
         if wrong:
-            raise BundleError(f"{folder / name}.npy: shape {array.shape} does not fit {manifest.num_items} items")
+            raise BundleError(f"{bundle.file(name)}.npy: shape {array.shape} does not fit {manifest.num_items} items")
         if array.dtype.kind not in "fi":
-            raise BundleError(f"{folder / name}.npy: type {array.dtype} is not numeric")
+            raise BundleError(f"{bundle.file(name)}.npy: type {array.dtype} is not numeric")
     if manifest.family == "item_knn":
         for task in manifest.tasks:
             check_sparse(bundle, task, rows=manifest.num_items, columns=manifest.num_items)
     if manifest.family == "vmis_knn":
         check_sessions(bundle)
+    if manifest.family == BLEND:
+        check_weights(bundle)
+    for part in bundle.parts.values():
+        check_shapes(part)
+
+
+def check_weights(bundle: Bundle) -> None:
+    """Refuse weights that are not one per task, bucket and part, and buckets that do not begin at 0 and rise."""
+    ks, weights = bundle.arrays["ks"], bundle.arrays["weights"]
+    if ks.ndim != 1 or ks.dtype.kind != "i" or list(ks[:1]) != [0] or (np.diff(ks) <= 0).any():
+        raise BundleError(f"{bundle.file('ks')}.npy: holds no numbers of steps that rise from 0")
+    wanted = (len(bundle.manifest.tasks), len(ks), len(bundle.parts))
+    if weights.shape != wanted:
+        raise BundleError(f"{bundle.file('weights')}.npy: shape {weights.shape}, expected {wanted}")
 
 
 def check_sessions(bundle: Bundle) -> None:
@@ -233,22 +303,22 @@ def check_sessions(bundle: Bundle) -> None:
     for task in bundle.manifest.tasks:
         check_sparse(bundle, task, rows=sessions, columns=count)
     if bundle.arrays["idf"].shape != (count,):
-        raise BundleError(f"{bundle.path / 'idf'}.npy: shape {bundle.arrays['idf'].shape} does not fit {count} items")
+        raise BundleError(f"{bundle.file('idf')}.npy: shape {bundle.arrays['idf'].shape} does not fit {count} items")
 
 
 def check_sparse(bundle: Bundle, task: str, *, rows: int, columns: int) -> None:
     """Refuse the table of a task (of the sessions, where it is "") if it is no sparse matrix of rows by columns."""
-    arrays, folder = bundle.arrays, bundle.path
+    arrays = bundle.arrays
     starts, places = (f"{name}_{task}" if task else f"sessions_{name}" for name in ("indptr", "indices"))
     indptr, indices = arrays[starts], arrays[places]
     begins = indptr.shape == (rows + 1,) and indptr.dtype.kind == "i" and (np.diff(indptr) >= 0).all()
     if not begins or (indptr[0], indptr[-1]) != (0, indices.size):
-        raise BundleError(f"{folder / starts}.npy: does not say where the {rows} rows begin")
+        raise BundleError(f"{bundle.file(starts)}.npy: does not say where the {rows} rows begin")
     if indices.ndim != 1 or indices.dtype.kind != "i" or not within(indices, columns):
-        raise BundleError(f"{folder / places}.npy: is no list of places below {columns}")
+        raise BundleError(f"{bundle.file(places)}.npy: is no list of places below {columns}")
     values = arrays.get(f"values_{task}")
     if values is not None and values.shape != indices.shape:
-        raise BundleError(f"{folder / f'values_{task}'}.npy: shape {values.shape}, expected {indices.shape}")
+        raise BundleError(f"{bundle.file(f'values_{task}')}.npy: shape {values.shape}, expected {indices.shape}")
 
 
 def within(indices: npt.NDArray[Any], count: int) -> bool:

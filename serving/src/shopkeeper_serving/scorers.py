@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from shopkeeper_serving.bundle import ENCODER, ENCODERS, INPUTS, OUTCOMES, PRIOR, Bundle, BundleError
+from shopkeeper_serving.bundle import BLEND, ENCODER, ENCODERS, INPUTS, OUTCOMES, PRIOR, Bundle, BundleError
 from shopkeeper_serving.history import Inputs
 
 FloatArray = npt.NDArray[np.float32]
@@ -41,6 +41,7 @@ def make_scorer(bundle: Bundle) -> Scorer:
         "repeat": RepeatScorer,
         "item_knn": NeighbourScorer,
         "vmis_knn": SessionScorer,
+        BLEND: BlendScorer,
     }
     return families[bundle.manifest.family](bundle)
 
@@ -182,10 +183,10 @@ class EncoderScorer:
         self.inputs = {i.name for i in self.session.get_inputs()}
         if not self.inputs <= GRAPH_INPUTS:
             unknown = ", ".join(sorted(self.inputs - GRAPH_INPUTS))
-            raise BundleError(f"{bundle.path / ENCODER}: wants inputs this version does not know: {unknown}")
+            raise BundleError(f"{bundle.file(ENCODER)}: wants inputs this version does not know: {unknown}")
         outcomes = bundle.outcomes.outcomes if bundle.outcomes else []
         self.classes = sum(len(outcome.classes) for outcome in outcomes)
-        self.file = bundle.path / ENCODER
+        self.file = bundle.file(ENCODER)
         if self.classes and "logits" not in {o.name for o in self.session.get_outputs()}:
             raise BundleError(f"{self.file}: has no output `logits`, which {OUTCOMES} is about")
 
@@ -262,6 +263,37 @@ class EncoderScorer:
         }
 
 
+class BlendScorer:
+    """The parts' scores on one scale, weighed by task and by how much was seen; outcomes are one part's."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.parts = {name: make_scorer(part) for name, part in bundle.parts.items()}
+        self.counted = [part.manifest.family not in ENCODERS for part in bundle.parts.values()]
+        self.weights, self.ks = np.asarray(bundle.arrays["weights"], np.float32), np.asarray(bundle.arrays["ks"])
+        self.speaker = next((part for part in self.parts.values() if isinstance(part, EncoderScorer)), None)
+
+    def classify(self, inputs: Inputs) -> FloatArray:
+        return self.speaker.classify(inputs) if self.speaker else np.zeros((len(inputs.event), 0), np.float32)
+
+    def score_and_classify(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+        return self.score(inputs), self.classify(inputs)
+
+    def score(self, inputs: Inputs) -> FloatArray:
+        bucket = np.searchsorted(self.ks, inputs.length - 1, side="right") - 1
+        weights = self.weights[:, bucket].swapaxes(0, 1)  # (B, H, P)
+        total = np.float32(0)
+        for p, (part, counted) in enumerate(zip(self.parts.values(), self.counted, strict=True)):
+            scores = part.score(inputs)
+            total = total + weights[:, :, p, None] * (log_share(scores) if counted else scores)
+        return np.asarray(total)
+
+
+def log_share(scores: FloatArray) -> FloatArray:
+    """log(1 + score / mean): the log of the distribution that counts make, half of it even, but for a constant."""
+    weight = np.maximum(scores, np.float32(0))
+    return np.asarray(np.log1p(weight / np.maximum(weight.mean(axis=-1, keepdims=True), np.float32(1e-12))))
+
+
 def event_code(bundle: Bundle, name: str) -> int:
     """Code of an event name; -1 where the log had none."""
     names = bundle.vocabulary.event
@@ -274,7 +306,7 @@ def open_graph(bundle: Bundle) -> ort.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    file = bundle.path / ENCODER
+    file = bundle.file(ENCODER)
     try:
         # from bytes, so that the graph cannot name files beside it
         return ort.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
