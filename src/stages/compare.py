@@ -9,9 +9,10 @@ from shopkeeper import __version__
 from shopkeeper.config import ProtocolConfig, UserError
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.evaluate.comparison import comparison_text
+from shopkeeper.evaluate.judge_tasks import judge_tasks
 from shopkeeper.evaluate.report import write_report
 from shopkeeper.models.checkpoint import load_model
-from shopkeeper.stages.evaluate import best_of, drops, evaluate
+from shopkeeper.stages.evaluate import best_of, drops
 from shopkeeper.train.settings import CompareConfig
 from shopkeeper.train.tracking import FAMILY, MODEL_FILE, REFIT_OF, Store, TrackedRun
 
@@ -49,7 +50,7 @@ class Contest:
         (_, subject), (rival, other) = models.items()
         if not set(subject.tasks) & set(other.tasks):
             raise UserError(f"runs: one ranks {', '.join(subject.tasks)}, the other {', '.join(other.tasks)}")
-        metrics = evaluate(prepared, models, protocol, [rival])
+        metrics = judge_tasks(prepared, models, protocol, [rival])
         metrics["tasks"] = {task: found for task, found in metrics["tasks"].items() if task in other.tasks}
         return metrics
 

@@ -7,11 +7,11 @@ from typing import Any
 from shopkeeper.config import ExportConfig
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.evaluate.comparison import difference_of
+from shopkeeper.evaluate.judge_tasks import judge_tasks
 from shopkeeper.export.bundle import Origin, write_bundle
 from shopkeeper.export.champion import Decision, by_interval, figures, known_beforehand
 from shopkeeper.models.checkpoint import load_model
 from shopkeeper.stages.compare import Contest
-from shopkeeper.stages.evaluate import evaluate
 from shopkeeper.train.experiment import NOT_ITS_OWN
 from shopkeeper.train.record import GIT_COMMIT
 from shopkeeper.train.registry import CHAMPION, JUDGED_RUN, Registry, Version
@@ -80,7 +80,8 @@ def decide(
     if decision is not None or champion is None:
         assert decision is not None
         family = judged.tags[FAMILY]
-        return evaluate(prepared, {family: load_model(judged.file(MODEL_FILE))}, config.protocol, []), family, decision
+        models = {family: load_model(judged.file(MODEL_FILE))}
+        return judge_tasks(prepared, models, config.protocol, []), family, decision
     contest = Contest.of(judged, judged.store.get(champion.run_id))
     metrics = contest.judge(prepared, config.protocol)
     subject, rival = contest.names

@@ -19,6 +19,7 @@ from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
 from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.models.blend import Blend
 from shopkeeper.models.calibration import Calibration, DepthThresholds
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
@@ -29,6 +30,14 @@ SMALL: dict[str, dict[str, Any]] = {
 ORIGIN = Origin(
     run_id="run-1", refit_of=None, metrics={"val/primary": 0.25, "train/loss_purchase": 9.5, "val_epoch/mean": 0.3}
 )
+
+
+@cache
+def model_config(family: str) -> dict[str, Any]:
+    """The YAML of a family, made small, and that of the parts of a blend."""
+    values = configure("train", TrainConfig, "prepared=none", f"model={family}").model | SMALL.get(family, {})
+    parts = {name: part | SMALL.get(name, {}) for name, part in values.get("parts", {}).items()}
+    return values | ({"parts": parts} if parts else {})
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +75,7 @@ def made_up_calibration(model: SessionModel) -> Calibration:
 def make_model(prepared: Prepared, family: str) -> SessionModel:
     """Fitted; where gradients would train it, with random weights that tell items apart.
 
-    SASRec is calibrated, GRU4Rec is not, so that it answers in its own words.
+    SASRec and the blend are calibrated, GRU4Rec is not, so that it answers in its own words.
     """
     window, vocabulary = train_window(prepared), Vocabulary.of(prepared, refit=False)
     torch.manual_seed(0)
@@ -76,13 +85,15 @@ def make_model(prepared: Prepared, family: str) -> SessionModel:
         tasks=supported_tasks(prepared, window)[0],
         max_len=6,
         facts={"purchase_code": prepared.purchase_code},
-        outcomes=supported_outcomes(prepared, window)[0] if family in SMALL else (),
+        outcomes=supported_outcomes(prepared, window)[0],
     )
     model.fit(FitData(prepared, window, vocabulary))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.5)
-    if family == "sasrec":
+    if isinstance(model, Blend):
+        model.weights.uniform_(0.2, 1.0)
+    if family in ("sasrec", "blend"):
         model.calibration = made_up_calibration(model)
     return model.eval()
 
