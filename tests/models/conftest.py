@@ -1,9 +1,8 @@
 """Models of every family, fitted on the made-up shops, and batches of their strangers."""
 
 from collections.abc import Callable
-from importlib.resources import files
-from pathlib import Path
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
