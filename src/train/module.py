@@ -51,8 +51,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         losses = self.model.losses(batch, list(self.criteria))  # type: ignore[arg-type]
-        weighed = torch.stack([weight * own for weight, own in zip(self.weights, losses, strict=True)])
-        loss = (weighed * torch.exp(-self.log_variance) + self.log_variance).sum()
+        loss = self.weighed(losses)
         if not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {loss.item()} at step {self.global_step}: lower optimizer.lr "
@@ -62,6 +61,10 @@ class TrainingModule(pl.LightningModule):
             name = f"train/loss_{name.replace(':', '.')}"
             self.log(name, own.detach(), on_step=False, on_epoch=True, batch_size=1)
         return loss
+
+    def weighed(self, losses: list[Tensor]) -> Tensor:
+        by_weight = torch.stack([weight * own for weight, own in zip(self.weights, losses, strict=True)])
+        return (by_weight * torch.exp(-self.log_variance) + self.log_variance).sum()
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         clip_gradients(self.model.parameters(), self.settings.clip_norm)

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -10,8 +11,7 @@ from shopkeeper.models.sasrec import SASRec
 from shopkeeper.train.module import TrainingModule
 
 
-@pytest.fixture
-def module() -> TrainingModule:
+def make_module(*, uncertainty: bool = False) -> TrainingModule:
     model = SASRec(
         vocabulary=Vocabulary(num_items=5, num_events=2, context=(3,)),
         tasks=["purchase"],
@@ -27,7 +27,14 @@ def module() -> TrainingModule:
         purchase_code=2,
     )
     settings = OptimizerConfig(lr=0.01, weight_decay=0.1, warmup_steps=4, clip_norm=1.0, average=0.5)
-    return TrainingModule(model, weights=[1.0], criteria=[Criterion(None)], optimizer=settings, seed=3)
+    return TrainingModule(
+        model, weights=[1.0], criteria=[Criterion(None)], optimizer=settings, seed=3, uncertainty=uncertainty
+    )
+
+
+@pytest.fixture
+def module() -> TrainingModule:
+    return make_module()
 
 
 def configured(module: TrainingModule) -> Any:
@@ -74,3 +81,22 @@ def test_the_weights_judged_are_a_moving_average(module: TrainingModule) -> None
     # the first is taken over; then the ramp holds the decay at 2/11, and 3/12, still below 1/2
     second = 2 - 2 / 11 * (2 - 1)
     assert averages == pytest.approx([1, second, 3 - 3 / 12 * (3 - second)])
+
+
+def test_with_uncertainty_what_a_loss_weighs_is_learned() -> None:
+    module = make_module(uncertainty=True)
+    plain = configured(module)["optimizer"].param_groups[1]["params"]
+    module.log_variance.data.fill_(math.log(2.0))
+
+    loss = module.weighed([torch.tensor(3.0)])
+
+    # weight 1: 3 / 2 + log 2, least where the variance is the loss
+    assert loss.item() == pytest.approx(1.5 + math.log(2))
+    loss.backward()
+    assert module.log_variance.grad is not None
+    assert module.log_variance.grad.tolist() == pytest.approx([1 - 1.5])
+    assert any(p is module.log_variance for p in plain)
+
+
+def test_without_it_a_loss_counts_by_its_weight(module: TrainingModule) -> None:
+    assert module.weighed([torch.tensor(3.0)]).item() == 3.0
