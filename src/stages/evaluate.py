@@ -19,6 +19,8 @@ from shopkeeper.data.examples import is_repeat, judged_examples
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import Targets
 from shopkeeper.data.windows import set_aside, train_window
+from shopkeeper.evaluate.cards import segment_cards
+from shopkeeper.evaluate.cards_page import render_cards
 from shopkeeper.evaluate.judge import judge
 from shopkeeper.evaluate.report import METRICS_FILE, REPORT_FILE, write_report
 from shopkeeper.evaluate.tables import OPTIMUM, Judged, tabulate, warm_up_text
@@ -59,6 +61,7 @@ def make_report(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
         facts=facts(prepared, chosen, config),
         drops=drops(prepared),
         curves={"mean ndcg of the tasks": chosen.curve(MONITOR)},
+        segments=render_cards(segment_cards(prepared)),
     )
     return metrics, report[1]
 
