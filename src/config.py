@@ -353,11 +353,13 @@ class ForgetConfig:
 
 @dataclass(kw_only=True)
 class AuditWarnings:
-    """Shares above which a figure of the audit warns: of all events, and of those of a split that name an item."""
+    """Shares above which a figure of the audit warns: of all events, of those of a split that name an item, and of the
+    visitors whose segment one cannot guess without context."""
 
     duplicate_events: float
     tied_times: float
     unseen_items: float
+    told_segments: float
 
     def __post_init__(self) -> None:
         for name, share in vars(self).items():

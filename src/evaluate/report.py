@@ -26,11 +26,12 @@ def write_report(
     facts: Mapping[str, str],
     drops: Sequence[tuple[str, str, int]],
     curves: Mapping[str, Sequence[float]],
+    segments: str = "",
 ) -> tuple[Path, Path]:
     """Write `metrics.json` and `report.html` into `output`, each whole or not at all; return their paths."""
     output.mkdir(parents=True, exist_ok=True)
     content = {"title": title, "facts": dict(facts), **metrics, "left_out": drops, "curves": curves}
-    page = render(metrics, title=title, facts=facts, drops=drops, curves=curves)
+    page = render(metrics, title=title, facts=facts, drops=drops, curves=curves, segments=segments)
     return (
         write_whole(output / METRICS_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n"),
         write_whole(output / REPORT_FILE, page),
@@ -50,8 +51,9 @@ def render(
     facts: Mapping[str, str],
     drops: Sequence[tuple[str, str, int]],
     curves: Mapping[str, Sequence[float]],
+    segments: str = "",
 ) -> str:
-    """The page; all text is escaped, and it loads nothing."""
+    """The page; all text is escaped, and it loads nothing. `segments` is the part that shows them, as HTML."""
     from jinja2 import Environment, StrictUndefined
 
     source = files("shopkeeper.evaluate").joinpath("report.html.j2").read_text(encoding="utf-8")
@@ -63,6 +65,7 @@ def render(
         tasks=[task_section(metrics, task) for task in metrics["tasks"]],
         curve=to_svg(curve_figure(shown)) if shown else None,
         curve_alt="; ".join(f"{name} over {len(v)} epochs, best {max(v):.4f}" for name, v in shown.items()),
+        segments=segments,
         drops=drops,
         facts=facts,
     )
