@@ -106,6 +106,7 @@ def write_manifest(model: SessionModel, prepared: Prepared, folder: Path, origin
             "format_version": 1,
             "name": f"{prepared.manifest['source']}-{model.family}",
             "version": origin.run_id,
+            "kind": model.kind,
             "family": model.family,
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "tasks": model.tasks,

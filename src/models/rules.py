@@ -117,7 +117,10 @@ def cues_and_targets(data: FitData, task: str, weights: list[float]) -> tuple[sp
     cue = np.concatenate([np.stack(part) for part in parts], axis=1)
     weight = np.repeat(np.asarray(weights, np.float32), [len(part[0]) for part in parts])
     shape = (len(moment), items)
-    target = sp.csr_array((np.ones(len(found.items), np.float32), found.items - 1, np.append(0, np.cumsum(found.sizes[moment]))), shape=shape)
+    target = sp.csr_array(
+        (np.ones(len(found.items), np.float32), found.items - 1, np.append(0, np.cumsum(found.sizes[moment]))),
+        shape=shape,
+    )
     return sp.csr_array((weight, (cue[0], cue[1] - 1)), shape=shape), target
 
 
@@ -138,6 +141,8 @@ def conditional(
     scale = 1.0 / np.maximum(cues.sum(axis=0) + shrink, 1e-12)
     for begin in range(0, by_item.shape[0], block):
         together = sp.csr_array(by_item[begin : begin + block] @ targets)
-        together.data = (together.data * np.repeat(scale[begin : begin + block], np.diff(together.indptr))).astype(np.float32)
+        together.data = (together.data * np.repeat(scale[begin : begin + block], np.diff(together.indptr))).astype(
+            np.float32
+        )
         blocks.append(top_of_rows(together, keep))
     return sp.csr_array(sp.vstack(blocks, format="csr"))

@@ -58,9 +58,10 @@ def test_it_tells_nothing_of_the_machine_it_was_made_on(bundles: Bundles, shop: 
 
 
 def test_serving_knows_the_arrays_of_every_family(family: str, bundles: Bundles) -> None:
-    names = {f.stem for f in bundles("orders", family).glob("*.npy")}
+    folder = bundles("orders", family)
+    names, kind = {f.stem for f in folder.glob("*.npy")}, str(manifest_of(folder)["kind"])
 
-    assert {name.removesuffix("_purchase") for name in names} == {*ARRAYS[family], *TASK_ARRAYS.get(family, ())}
+    assert {name.removesuffix("_purchase") for name in names} == {*ARRAYS[kind], *TASK_ARRAYS.get(kind, ())}
 
 
 def test_a_changed_byte_in_any_file_is_found_and_named(
@@ -119,7 +120,7 @@ def test_it_replaces_a_bundle_but_no_other_folder(shops: dict[str, Prepared], mo
 def test_a_bundle_that_answers_otherwise_is_not_written(
     shops: dict[str, Prepared], models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shopkeeper_serving.scorers.RepeatScorer.score", lambda self, inputs: self.prior[None] * 2)
+    monkeypatch.setattr("shopkeeper_serving.counted.TableScorer.score", lambda self, inputs: self.prior[None] * 2)
 
     with pytest.raises((UserError, BundleError)):
         write_bundle(

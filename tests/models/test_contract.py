@@ -19,8 +19,24 @@ Build = Callable[..., SessionModel]
 BatchOf = Callable[..., Batch]
 AllExamples = dict[str, Examples]
 
+FAMILIES = (
+    "popularity",
+    "context_popularity",
+    "session_popularity",
+    "repeat",
+    "markov",
+    "sequential_rules",
+    "item_knn",
+    "ease",
+    "vmis_knn",
+    "vs_knn",
+    "stan",
+    "tifu_knn",
+    "sasrec",
+    "gru4rec",
+)
 pytestmark = [
-    pytest.mark.parametrize("family", ["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec"]),
+    pytest.mark.parametrize("family", FAMILIES),
     pytest.mark.parametrize("shop", ["clicks", "orders"]),
 ]
 

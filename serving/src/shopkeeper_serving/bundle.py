@@ -21,25 +21,30 @@ VOCABULARY: Final = "vocabulary.json"
 PRIOR: Final = "prior"
 ENCODER: Final = "encoder.onnx"
 
-ENCODERS: Final = ("sasrec", "gru4rec")
-"""Families whose bundle holds an item table and the graph of an encoder."""
+SPARSE: Final = ("indptr", "indices", "values")
+"""Parts of a sparse table: where its rows begin, and the columns and values of their entries."""
 
 ARRAYS: Final = {
-    **dict.fromkeys(ENCODERS, (PRIOR, "items", "bias", "repeat")),
-    "popularity": (PRIOR,),
-    "repeat": (PRIOR,),
-    "item_knn": (PRIOR,),
-    "vmis_knn": (PRIOR, "sessions_indptr", "sessions_indices", "idf"),
+    "encoder": (PRIOR, "items", "bias", "repeat"),
+    "prior": (PRIOR,),
+    "table": (PRIOR,),
+    "context": (PRIOR,),
+    "sessions": (PRIOR, "sessions_indptr", "sessions_indices", "sessions_values", "sessions_worth", "item_weight"),
+    "visitors": (PRIOR, "visitors_indptr", "visitors_indices", "visitors_values", "visitors_norm"),
 }
-"""Arrays that each model family brings, as `<name>.npy`."""
+"""Arrays that each kind of model brings, as `<name>.npy`."""
 
-TASK_ARRAYS: Final = {"item_knn": ("indptr", "indices", "values"), "vmis_knn": ("indptr", "indices")}
-"""Arrays that a family brings for each task, as `<name>_<task>.npy`."""
+TASK_ARRAYS: Final = dict.fromkeys(("table", "context", "sessions", "visitors"), SPARSE)
+"""Arrays that a kind brings for each task, as `<name>_<task>.npy`."""
 
 PARAMS: Final = {
-    "repeat": ("decay",),
-    "item_knn": ("decay",),
-    "vmis_knn": ("most_recent", "neighbours", "max_query"),
+    "table": ("decay", "prior_weight"),
+    "context": ("prior_weight",),
+    "sessions": (
+        *("most_recent", "neighbours", "max_query", "query_power", "query_rate"),
+        *("match_slope", "match_power", "place_rate"),
+    ),
+    "visitors": ("neighbours", "group_size", "step_decay", "group_decay", "own_share"),
 }
 MAX_TOLERANCE: Final = 0.01
 """A bundle whose own answers may be further off proves nothing by replaying them."""
@@ -62,6 +67,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format_version: int
     name: str
     version: str
+    kind: str
     family: str
     created: str
     tasks: list[str]
@@ -108,13 +114,13 @@ def read_bundle(path: str | Path) -> Bundle:
     for name, entry in manifest.files.items():
         verify_file(folder, name, entry)
     needed = [ITEM_IDS, VOCABULARY, GOLDEN, *(f"{a}.npy" for a in array_names(manifest))]
-    needed += [ENCODER] if manifest.family in ENCODERS else []
+    needed += [ENCODER] if manifest.kind == "encoder" else []
     for name in needed:
         if name not in manifest.files:
-            raise BundleError(f"{folder / MANIFEST}: lists no {name}, which a {manifest.family} bundle needs")
-    for name in PARAMS.get(manifest.family, ()):
+            raise BundleError(f"{folder / MANIFEST}: lists no {name}, which a bundle of kind {manifest.kind} needs")
+    for name in PARAMS.get(manifest.kind, ()):
         if name not in manifest.params:
-            raise BundleError(f"{folder / MANIFEST}: lacks params.{name}, which a {manifest.family} bundle needs")
+            raise BundleError(f"{folder / MANIFEST}: lacks params.{name}, which a bundle of kind {manifest.kind} needs")
     arrays = {name: open_array(folder / f"{name}.npy") for name in array_names(manifest)}
     bundle = Bundle(
         path=folder,
@@ -136,17 +142,17 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = decode(file, Manifest)
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(f"{file}: format {manifest.format_version}, this version reads {FORMAT_VERSION}")
-    if manifest.family not in ARRAYS:
-        raise BundleError(f"{file}: unknown model family {manifest.family!r}")
+    if manifest.kind not in ARRAYS:
+        raise BundleError(f"{file}: unknown kind of model {manifest.kind!r}")
     if not 0 <= manifest.score_tolerance <= MAX_TOLERANCE:
         raise BundleError(f"{file}: score_tolerance={manifest.score_tolerance} is not between 0 and {MAX_TOLERANCE}")
     return manifest
 
 
 def array_names(manifest: Manifest) -> list[str]:
-    """Names (without .npy) of the arrays the model family brings."""
-    per_task = TASK_ARRAYS.get(manifest.family, ())
-    return [*ARRAYS[manifest.family], *(f"{name}_{task}" for name in per_task for task in manifest.tasks)]
+    """Names (without .npy) of the arrays that this kind of model brings."""
+    per_task = TASK_ARRAYS.get(manifest.kind, ())
+    return [*ARRAYS[manifest.kind], *(f"{name}_{task}" for name in per_task for task in manifest.tasks)]
 
 
 def verify_file(folder: Path, name: str, entry: FileEntry) -> None:
@@ -196,36 +202,48 @@ def check_shapes(bundle: Bundle) -> None:
             raise BundleError(f"{folder / name}.npy: shape {array.shape} does not fit {manifest.num_items} items")
         if array.dtype.kind not in "fi":
             raise BundleError(f"{folder / name}.npy: type {array.dtype} is not numeric")
-    if manifest.family == "item_knn":
-        for task in manifest.tasks:
-            check_sparse(bundle, task, rows=manifest.num_items, columns=manifest.num_items)
-    if manifest.family == "vmis_knn":
-        check_sessions(bundle)
+    check_tables(bundle)
 
 
-def check_sessions(bundle: Bundle) -> None:
-    """Refuse tables that are no sparse matrices of items by sessions, and of sessions by items per task."""
-    count, sessions = bundle.manifest.num_items, len(bundle.arrays[f"indptr_{bundle.manifest.tasks[0]}"]) - 1
-    check_sparse(bundle, "", rows=count, columns=sessions)
+def check_tables(bundle: Bundle) -> None:
+    """Refuse what is no sparse table of the rows and columns that this kind of model needs."""
+    kind, items, arrays = bundle.manifest.kind, bundle.manifest.num_items, bundle.arrays
+    if kind not in TASK_ARRAYS:
+        return
+    rows = items
+    if kind == "context":
+        rows = sum(len(values) for values in bundle.vocabulary.context.values())
+    if kind in ("sessions", "visitors"):
+        rows = check_vector(bundle, "sessions_worth" if kind == "sessions" else "visitors_norm")
+        check_sparse(bundle, f"{kind}_{{}}", rows=items, columns=rows)
+    if "item_weight" in arrays:
+        check_vector(bundle, "item_weight", length=items)
     for task in bundle.manifest.tasks:
-        check_sparse(bundle, task, rows=sessions, columns=count)
-    if bundle.arrays["idf"].shape != (count,):
-        raise BundleError(f"{bundle.path / 'idf'}.npy: shape {bundle.arrays['idf'].shape} does not fit {count} items")
+        check_sparse(bundle, f"{{}}_{task}", rows=rows, columns=items)
+    for name in ("neighbours", "group_size", "most_recent", "max_query"):
+        if bundle.manifest.params.get(name, 1) < 1:
+            raise BundleError(f"{bundle.path / MANIFEST}: params.{name} is below 1")
 
 
-def check_sparse(bundle: Bundle, task: str, *, rows: int, columns: int) -> None:
-    """Refuse the table of a task (of the sessions, where it is "") if it is no sparse matrix of rows by columns."""
-    arrays, folder = bundle.arrays, bundle.path
-    starts, places = (f"{name}_{task}" if task else f"sessions_{name}" for name in ("indptr", "indices"))
-    indptr, indices = arrays[starts], arrays[places]
+def check_vector(bundle: Bundle, name: str, *, length: int | None = None) -> int:
+    """Refuse an array that is no vector (of that length, if one is given, else of any but zero); its length."""
+    shape = bundle.arrays[name].shape
+    if len(shape) != 1 or not shape[0] or length not in (None, shape[0]):
+        raise BundleError(f"{bundle.path / name}.npy: shape {shape} does not fit {bundle.manifest.num_items} items")
+    return int(shape[0])
+
+
+def check_sparse(bundle: Bundle, names: str, *, rows: int, columns: int) -> None:
+    """Refuse arrays that are no sparse table of rows by columns; `names` says what its parts are called."""
+    starts, places, weights = (names.format(part) for part in SPARSE)
+    indptr, indices, values = (bundle.arrays[name] for name in (starts, places, weights))
     begins = indptr.shape == (rows + 1,) and indptr.dtype.kind == "i" and (np.diff(indptr) >= 0).all()
     if not begins or (indptr[0], indptr[-1]) != (0, indices.size):
-        raise BundleError(f"{folder / starts}.npy: does not say where the {rows} rows begin")
+        raise BundleError(f"{bundle.path / starts}.npy: does not say where the {rows} rows begin")
     if indices.ndim != 1 or indices.dtype.kind != "i" or not within(indices, columns):
-        raise BundleError(f"{folder / places}.npy: is no list of places below {columns}")
-    values = arrays.get(f"values_{task}")
-    if values is not None and values.shape != indices.shape:
-        raise BundleError(f"{folder / f'values_{task}'}.npy: shape {values.shape}, expected {indices.shape}")
+        raise BundleError(f"{bundle.path / places}.npy: is no list of places below {columns}")
+    if values.shape != indices.shape:
+        raise BundleError(f"{bundle.path / weights}.npy: shape {values.shape}, expected {indices.shape}")
 
 
 def within(indices: npt.NDArray[Any], count: int) -> bool:
