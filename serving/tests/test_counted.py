@@ -22,7 +22,7 @@ Rows = list[list[tuple[int, float]]]
 
 def view(item: str, *, at: int | None = None, device: str | None = None) -> Event:
     """A page view `at` seconds after 1970."""
-    context = {} if device is None else {"device": device}
+    context: dict[str, str | None] = {} if device is None else {"device": device}
     return Event(event="page_view", item_id=item, timestamp=None if at is None else at * 1000, context=context)
 
 

@@ -183,13 +183,13 @@ class Table:
         size, entry = self.entries(rows)
         at = np.repeat(owner * shape[1], size) + self.indices[entry]
         added = np.bincount(at, self.values[entry] * np.repeat(weight, size), minlength=shape[0] * shape[1])
-        return added.reshape(shape)
+        return np.asarray(added, np.float64).reshape(shape)
 
 
 def step_weights(inputs: Inputs, *, decay: float, pause_seconds: float | None) -> Weights:
     """Weight decay ** steps_ago of every step (B, T); zero before the latest pause of `pause_seconds`, where given."""
     last = inputs.length[:, None] - 1
-    weight = np.power(decay, np.maximum(last - np.arange(inputs.event.shape[1]), 0).astype(np.float64))
+    weight: Weights = np.power(decay, np.maximum(last - np.arange(inputs.event.shape[1]), 0).astype(np.float64))
     if pause_seconds is None:
         return weight
     earlier, later = inputs.time[:, :-1], inputs.time[:, 1:]
