@@ -27,6 +27,24 @@ from shopkeeper.models.contract import FitData, SessionModel
 SMALL: dict[str, dict[str, Any]] = {
     family: {"embed_dim": 8, "num_layers": 1} for family in ("sasrec", "gru4rec", "ligr")
 }
+FAMILIES = (
+    "popularity",
+    "context_popularity",
+    "session_popularity",
+    "repeat",
+    "markov",
+    "sequential_rules",
+    "item_knn",
+    "ease",
+    "vmis_knn",
+    "vs_knn",
+    "stan",
+    "tifu_knn",
+    "sasrec",
+    "gru4rec",
+    "ligr",
+    "blend",
+)
 ORIGIN = Origin(
     run_id="run-1", refit_of=None, metrics={"val/primary": 0.25, "train/loss_purchase": 9.5, "val_epoch/mean": 0.3}
 )
@@ -157,6 +175,6 @@ def shop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr", "blend"])
+@pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)

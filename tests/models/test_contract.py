@@ -20,10 +20,26 @@ Build = Callable[..., SessionModel]
 BatchOf = Callable[..., Batch]
 AllExamples = dict[str, Examples]
 
+FAMILIES = (
+    "popularity",
+    "context_popularity",
+    "session_popularity",
+    "repeat",
+    "markov",
+    "sequential_rules",
+    "item_knn",
+    "ease",
+    "vmis_knn",
+    "vs_knn",
+    "stan",
+    "tifu_knn",
+    "sasrec",
+    "gru4rec",
+    "ligr",
+    "blend",
+)
 pytestmark = [
-    pytest.mark.parametrize(
-        "family", ["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr", "blend"]
-    ),
+    pytest.mark.parametrize("family", FAMILIES),
     pytest.mark.parametrize("shop", ["clicks", "orders"]),
 ]
 
