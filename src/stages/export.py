@@ -1,10 +1,12 @@
 """shopkeeper export: a finished run -> a bundle."""
 
+from dataclasses import fields
 from pathlib import Path
 
-from shopkeeper.config import ExportConfig
+from shopkeeper.config import DepthConfig, ExportConfig
 from shopkeeper.data.prepared import Prepared
-from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.export.bundle import write_bundle
+from shopkeeper.export.card import Origin
 from shopkeeper.models.checkpoint import load_model
 from shopkeeper.train.tracking import MODEL_FILE, REFIT_OF, Store
 
@@ -20,12 +22,14 @@ def run(config: ExportConfig) -> None:
         print(f"shipping the refit {again.run_id} of run {chosen.run_id} (refit=false ships the evaluated model)")
         chosen = again
     refit_of = chosen.tags.get(REFIT_OF)
-    metrics = store.get(refit_of or chosen.run_id).metrics  # a refit is not judged
+    judged = store.get(refit_of or chosen.run_id)  # a refit is not judged
+    names = [field.name for field in fields(DepthConfig) if f"depth/{field.name}" in judged.params]
+    rates = {name: float(judged.params[f"depth/{name}"]) for name in names}
     output = write_bundle(
         load_model(chosen.file(MODEL_FILE)),
         prepared,
         Path(config.output),
-        origin=Origin(chosen.run_id, refit_of, metrics),
+        origin=Origin(chosen.run_id, refit_of, judged.metrics, rates),
         golden=config.golden,
         seed=config.seed,
     )

@@ -49,6 +49,10 @@ class TrackedRun:
         return dict(self.store.client.get_run(self.run_id).data.metrics)
 
     @property
+    def params(self) -> dict[str, str]:
+        return dict(self.store.client.get_run(self.run_id).data.params)
+
+    @property
     def checkpoints(self) -> Path:
         """Local folder of the checkpoints of a run in training."""
         return Path(self.tags[CHECKPOINTS])
