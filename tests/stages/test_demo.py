@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,6 +137,13 @@ def test_what_is_told_of_the_visitor_is_printed_in_words() -> None:
 
 
 def test_of_what_the_model_does_not_tell_nothing_is_printed() -> None:
-    answer = {"segments": {}, "explanation": {}, "intent": None, "phase": None, "depth": None, "address_as": {}}
+    answer: dict[str, Any] = {
+        "segments": {},
+        "explanation": {},
+        "intent": None,
+        "phase": None,
+        "depth": None,
+        "address_as": {},
+    }
 
     assert list(demo.outcome_lines(answer, [])) == []
