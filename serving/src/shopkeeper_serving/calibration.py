@@ -123,7 +123,8 @@ class Calibration:
             if first:
                 confidence = best_mass(weight, CONFIDENT_ITEMS) / np.where(total > 0, total, 1.0)
             if sized:
-                sets[task] = set_sizes(weight, self.sets[task][bucket] * total)
+                limits = (self.sets[task][bucket] * total).tolist()
+                sets[task] = np.array([set_size(w, limit) for w, limit in zip(weight, limits, strict=True)], np.int64)
         return sets, confidence
 
 
@@ -141,25 +142,17 @@ def best_mass(weight: FloatArray, count: int) -> FloatArray:
     return mass
 
 
-def set_sizes(weight: Scores, target: FloatArray) -> IntArray:
-    """How many of the largest weights (B, V), from 0 to 1, reach the target (B,); all where they do not.
+def set_size(weight: Scores, target: float) -> int:
+    """How many of the largest weights (V,), from 0 to 1, reach the target; all where they do not.
 
     The leading bits of a float order it. Weights are summed by them, and only those that share the bits of the last
     one inside are sorted: a fraction of the time that sorting the catalogue takes.
     """
-    count, items = weight.shape
     level = weight.view(np.int32) >> IGNORED_BITS
-    cell = np.arange(count)[:, None] * LEVELS + level
-    mass = np.bincount(cell.ravel(), weight.ravel(), minlength=count * LEVELS).reshape(count, LEVELS)
-    reached = np.cumsum(mass[:, ::-1], axis=1)[:, ::-1]  # by all weights of a level and above
-    last = np.maximum((reached >= target[:, None]).sum(axis=1) - 1, 0)
-    rows = np.arange(count)
-    left = target - reached[rows, last] + mass[rows, last]  # for the last level to reach
-    size: IntArray = (level > last[:, None]).sum(axis=1) + 1
-    owner, item = np.nonzero(level == last[:, None])
-    order = np.lexsort((-weight[owner, item], owner))
-    owner, inside = owner[order], weight[owner, item][order].astype(float)
-    together = np.cumsum(inside)
-    before = np.append(0.0, together)[np.searchsorted(owner, owner)]  # of the rows above
-    size += np.bincount(owner[together - before < left[owner]], minlength=count)
-    return np.minimum(size, items)
+    mass = np.bincount(level, weight, minlength=LEVELS).astype(float)
+    reached = np.cumsum(mass[::-1])[::-1]  # by all weights of a level and above
+    last = max(int(np.count_nonzero(reached >= target)) - 1, 0)
+    inside = np.cumsum(-np.sort(-weight[level == last].astype(float)))
+    above = int(np.count_nonzero(level > last))
+    short = int(np.count_nonzero(reached[last] - mass[last] + inside < target))
+    return min(above + 1 + short, len(weight))
