@@ -18,7 +18,8 @@ from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
-from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.export.bundle import write_bundle
+from shopkeeper.export.card import Origin
 from shopkeeper.models.blend import Blend
 from shopkeeper.models.calibration import Calibration, DepthThresholds
 from shopkeeper.models.checkpoint import build_model

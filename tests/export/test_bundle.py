@@ -12,7 +12,8 @@ import pytest
 import shopkeeper
 from shopkeeper.config import UserError
 from shopkeeper.data.prepared import Prepared
-from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.export.bundle import write_bundle
+from shopkeeper.export.card import Origin
 from shopkeeper.models.contract import SessionModel
 from shopkeeper_serving.bundle import BundleError, model_files, read_manifest
 from shopkeeper_serving.predictor import Predictor

@@ -103,10 +103,10 @@ def test_the_shortlist_is_the_best_twenty() -> None:
 
 
 def depths(
-    k: list[int], shortlist: list[float], top: list[float], thresholds: DepthThresholds
+    k: list[int], shortlist: list[float], top: list[float], thresholds: DepthThresholds, nothing: bool = False
 ) -> tuple[list[int], Tensor]:
-    tier = {"segment:tier": torch.tensor(top)}
-    depth, addressed = depth_of(torch.tensor(k), torch.tensor(shortlist), tier, thresholds)
+    tier, unknown = {"segment:tier": torch.tensor(top)}, torch.tensor([nothing] * len(k))
+    depth, addressed = depth_of(torch.tensor(k), torch.tensor(shortlist), tier, thresholds, nothing=unknown)
     return depth.tolist(), addressed["segment:tier"]
 
 
@@ -116,6 +116,13 @@ def test_depth_is_the_most_personal_that_its_thresholds_allow() -> None:
 
     assert depth == [ONE_TO_ONE, SEGMENT, WELCOME, ONE_TO_ONE]
     assert addressed.tolist() == [False, True, False, True]
+
+
+def test_of_whom_nothing_is_known_is_welcomed_however_sure_the_prior_is() -> None:
+    depth, addressed = depths([0, 3], [0.9, 0.9], [0.9, 0.9], DepthThresholds({"segment:tier": 0.8}, 0.6), nothing=True)
+
+    assert depth == [WELCOME, WELCOME]
+    assert not addressed.any()
 
 
 def test_who_has_done_nothing_is_never_served_one_to_one() -> None:
