@@ -53,9 +53,7 @@ def test_probabilities_of_the_whole_catalogue_sum_to_one(shops: dict[str, Prepar
     assert np.isnan(told[3])
 
 
-def test_a_set_holds_the_best_items_until_their_probability_is_reached(
-    shops: dict[str, Prepared], heads: Heads
-) -> None:
+def test_a_set_holds_the_best_items_until_it_is_likely_enough(shops: dict[str, Prepared], heads: Heads) -> None:
     model = heads(shops["clicks"])
     model.calibration = Calibration(
         ks=[0], scales={}, temperature={"purchase": [1.0]}, sets={"purchase": [0.7]}, depth=DepthThresholds()
