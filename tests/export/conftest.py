@@ -21,8 +21,18 @@ from shopkeeper.export.bundle import Origin, write_bundle
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
+CONTENT = {"levels": 2, "tiers": 2, "title_tokens": 2, "buckets": 100, "id_dropout": 0.2}
 SMALL: dict[str, dict[str, Any]] = {
-    family: {"embed_dim": 8, "num_layers": 1} for family in ("sasrec", "gru4rec", "ligr")
+    "sasrec": {"embed_dim": 8, "num_layers": 1},
+    "gru4rec": {"embed_dim": 8, "num_layers": 1},
+    "ligr": {
+        "embed_dim": 8,
+        "num_layers": 1,
+        "attention": "pointwise",
+        "tie": False,
+        "scale": {"next": 4.0},
+        "content": CONTENT,
+    },
 }
 ORIGIN = Origin(
     run_id="run-1", refit_of=None, metrics={"val/primary": 0.25, "train/loss_purchase": 9.5, "val_epoch/mean": 0.3}
