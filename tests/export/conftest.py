@@ -25,8 +25,18 @@ from shopkeeper.models.calibration import Calibration, DepthThresholds
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
+CONTENT = {"levels": 2, "tiers": 2, "title_tokens": 2, "buckets": 100, "id_dropout": 0.2}
 SMALL: dict[str, dict[str, Any]] = {
-    family: {"embed_dim": 8, "num_layers": 1} for family in ("sasrec", "gru4rec", "ligr")
+    "sasrec": {"embed_dim": 8, "num_layers": 1},
+    "gru4rec": {"embed_dim": 8, "num_layers": 1},
+    "ligr": {
+        "embed_dim": 8,
+        "num_layers": 1,
+        "attention": "pointwise",
+        "tie": False,
+        "scale": {"next": 4.0},
+        "content": CONTENT,
+    },
 }
 FAMILIES = (
     "popularity",
