@@ -61,6 +61,10 @@ class Batch(NamedTuple):
     last_item: Tensor  # (B,) int64, item of the latest row that names one; 0 where none does or it is unknown
     targets: tuple[TaskTargets, ...]
 
+    def to(self, device: torch.device) -> "Batch":
+        """The histories on a device; targets stay where they are."""
+        return Batch(*(part.to(device) if isinstance(part, Tensor) else part for part in self))
+
 
 class Pieces(NamedTuple):
     """Histories to turn into a batch: steps [first, last), rows before `limit`; each (B,).
@@ -202,7 +206,7 @@ class TrainingPieces(Dataset[Batch]):
     def _targets(self, task: str, pieces: Pieces, batch: Batch) -> TaskTargets:
         """Targets after 0, 1, ..., n steps of every piece."""
         positions = pieces.last - pieces.first + 1
-        width = int(positions.max())
+        width = int(positions.max(initial=1))
         owner = np.repeat(np.arange(len(positions)), positions)
         step = ragged_ranges(pieces.first, pieces.last + 1)
         limit = pieces.limit[owner]

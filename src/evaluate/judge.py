@@ -24,7 +24,7 @@ def judge(
     Histories of similar length are scored together; the result is in the order of `targets`.
     """
     model.eval()
-    head = model.tasks.index(task)
+    head, device = model.tasks.index(task), model.prior_scores().device
     pieces = example_pieces(examples, model.max_len)
     order = np.argsort(pieces.last - pieces.first, kind="stable")
     rows = max(1, min(512, SCORES_AT_ONCE // (model.vocabulary.num_items * len(model.tasks))))
@@ -32,7 +32,7 @@ def judge(
     chunks = [order[begin : begin + rows] for begin in range(0, len(order), rows)]
     for chunk in tqdm(chunks, desc=f"{model.family} {task}", unit="batch", leave=False, disable=not progress):
         batch = collate(prepared, pieces.take(chunk), model.vocabulary)
-        scores = rank_ready(model, batch)[:, head].numpy()
+        scores = rank_ready(model, batch.to(device))[:, head].cpu().numpy()
         sizes = targets.sizes[chunk]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         at = np.repeat(targets.offsets[chunk] - offsets[:-1], sizes) + np.arange(offsets[-1])

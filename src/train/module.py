@@ -7,10 +7,11 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from shopkeeper.config import OptimizerConfig, UserError
+from shopkeeper.config import OptimizerConfig
 from shopkeeper.data.batches import Batch
 from shopkeeper.models.criteria import Criterion
 from shopkeeper.models.neural import NeuralModel
+from shopkeeper.train.distributed import begin_alike, rank_and_world, share_of_positions, sum_gradients
 from shopkeeper.train.lazy import LazyAdamW, WeightAverage, clip_gradients
 
 
@@ -37,21 +38,29 @@ class TrainingModule(pl.LightningModule):
         self.criteria = nn.ModuleList(criteria)
         self.weights, self.settings, self.seed = weights, optimizer, seed
 
-    def on_train_epoch_start(self) -> None:
-        """Seed each epoch by its number: what it draws does not depend on what ran before it in this process."""
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+    def on_fit_start(self) -> None:
+        begin_alike(self.model.parameters())
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Seed each step by its number: what it draws depends on nothing that ran before it, in whichever process."""
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         losses = self.model.losses(batch, list(self.criteria))  # type: ignore[arg-type]
-        loss = torch.stack([w * task_loss for w, task_loss in zip(self.weights, losses, strict=True)]).sum()
+        share = share_of_positions(batch.length.sum())
+        loss = share * torch.stack([w * task_loss for w, task_loss in zip(self.weights, losses, strict=True)]).sum()
         if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()} at step {self.global_step}: lower optimizer.lr "
-                f"(now {self.settings.lr}) or optimizer.clip_norm; the last good checkpoint is kept"
-            )
+            raise FloatingPointError(f"the loss is {loss.item()} at step {self.global_step}")
+        _, world = rank_and_world()
         for task, task_loss in zip(self.model.tasks, losses, strict=True):
-            self.log(f"train/loss_{task}", task_loss.detach(), on_step=False, on_epoch=True, batch_size=1)
+            mean = task_loss.detach() * share * world  # over processes of it: the whole batch's loss
+            self.log(f"train/loss_{task}", mean, on_step=False, on_epoch=True, batch_size=1, sync_dist=world > 1)
+        real = batch.length.sum() / max(batch.event.numel(), 1)
+        self.log("train/real_positions", real, on_step=False, on_epoch=True, batch_size=1, sync_dist=world > 1)
         return loss
+
+    def on_after_backward(self) -> None:
+        sum_gradients(self.model)
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         clip_gradients(self.model.parameters(), self.settings.clip_norm)
