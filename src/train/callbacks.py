@@ -1,7 +1,9 @@
 """What happens around Lightning's epochs: validate, log, keep checkpoints, stop in time."""
 
 import logging
+import time
 import warnings
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -60,9 +62,13 @@ class EpochLog(pl.Callback):
     def __init__(self, run: TrackedRun, validation: Validation) -> None:
         self.run, self.validation = run, validation
 
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.began = time.perf_counter()
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
-        measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
+        measured = {"train/seconds": time.perf_counter() - self.began}
+        measured |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
         metrics = self.validation.told(summed(self.validation.share(pl_module.judged, *rank_and_world())))
         mean = self.validation.mean(metrics)
         pl_module.log(MONITOR, mean, prog_bar=True, sync_dist=rank_and_world()[1] > 1)  # the same everywhere
