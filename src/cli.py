@@ -18,9 +18,12 @@ COMMANDS = {
     "prepare": "turn a raw log into a prepared dataset",
     "audit": "check a prepared dataset for leaks, and draw what kind of data it is",
     "train": "fit a model, resume a run, or refit a finished one on everything",
+    "tune": "search the values of one family or several under one budget",
     "evaluate": "judge a run on test strangers beside the baselines, and write the report",
+    "compare": "tell whether one run beats another on the same test strangers",
     "export": "turn a finished run into a bundle",
     "predict": "answer a file of histories from a bundle",
+    "sync": "deliver what runs kept while their tracking server was away",
     "demo": "all of it on dunnhumby's Complete Journey, ending with a served answer",
     "forget": "take a person out of prepared datasets, and tell what was trained with them",
     "doctor": "tell what is installed, which device is used and what is missing",
@@ -48,6 +51,9 @@ QUIET = [
     "hydra/hydra_logging=none",
 ]
 """Hydra writes no log files, and no folder but a sweep's: outputs are named in each command's config."""
+
+GATHERED = {"compare": ("run", "runs"), "tune": ("model", "models")}
+"""Commands that take several of what others take one of, under its usual name."""
 
 VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 
@@ -88,6 +94,8 @@ def execute(command: str, arguments: list[str]) -> None:
 
     if command == "inspect":
         arguments = with_log(arguments)
+    if command in GATHERED:
+        arguments = gathered(arguments, *GATHERED[command])
     # flags last: argparse takes overrides in one piece only, and --info would take the next one for its value
     overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in arguments if a not in overrides]
@@ -109,6 +117,13 @@ def with_log(arguments: list[str]) -> list[str]:
         (tables if bare else others).append(argument)
         takes_value = flag and argument in VALUE_FLAGS
     return [f"log=[{','.join(map(quoted, tables))}]", *others] if tables else others
+
+
+def gathered(arguments: list[str], key: str, into: str) -> list[str]:
+    """The arguments with `key=A key=B` as one override of the list `into`, since Hydra keeps the last of a key."""
+    values = [argument.removeprefix(f"{key}=") for argument in arguments if argument.startswith(f"{key}=")]
+    others = [argument for argument in arguments if not argument.startswith(f"{key}=")]
+    return [f"{into}=[{','.join(values)}]", *others] if values else others
 
 
 def quoted(path: str) -> str:

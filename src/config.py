@@ -49,8 +49,9 @@ def missing_keys(tree: Any, path: str = "") -> Iterator[str]:
 
 FREE_KEYS = (
     *(f"data.{name}" for name in ("columns", "constants", "event_names", "item_columns", "user_columns")),
-    *(f"data.{name}" for name in ("identity_columns", "feeds", "extras", "relabel")),
+    *(f"data.{name}" for name in ("identity_columns", "feeds", "extras", "relabel", "segments")),
     "spark.settings",
+    "task.outcome_weights",
     "model.runs",
 )
 """Mappings whose keys are the user's own."""
@@ -102,6 +103,7 @@ class TaskWeights:
     purchase: float
     next: float
     next_any: float
+    outcomes: float
 
     def __post_init__(self) -> None:
         for task, weight in vars(self).items():
@@ -110,18 +112,42 @@ class TaskWeights:
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """Heads and their loss weights; `auto` takes every head that the prepared data supports."""
+    """Heads and their loss weights; `auto` takes every head that the prepared data supports.
+
+    `outcomes` is `auto`, `none` or a list of names; `outcome_weights` holds the weights of those that are to have
+    another one than `weights.outcomes`.
+    """
 
     heads: str
+    outcomes: Any
     weights: TaskWeights
+    outcome_weights: dict[str, float]
+    uncertainty_weighting: bool
+
+    def __post_init__(self) -> None:
+        named = isinstance(self.outcomes, list) and all(isinstance(name, str) for name in self.outcomes)
+        require(self.outcomes in ("auto", "none") or named, "task.outcomes", self.outcomes, "auto, none or a list")
+        for name, weight in self.outcome_weights.items():
+            require(weight > 0, f"task.outcome_weights.{name}", weight, "above 0")
+
+
+LOSSES = ("softmax", "gbce", "bpr_max")
 
 
 @dataclass(kw_only=True)
 class LossConfig:
+    """`calibration` is of gbce alone, `regularisation` of bpr_max."""
+
+    kind: str
     num_negatives: int
     power: float
+    calibration: float = 0.0
+    regularisation: float = 0.0
 
     def __post_init__(self) -> None:
+        require(self.kind in LOSSES, "loss.kind", self.kind, f"one of {', '.join(LOSSES)}")
+        require(0 <= self.calibration <= 1, "loss.calibration", self.calibration, "from 0 to 1")
+        require(self.regularisation >= 0, "loss.regularisation", self.regularisation, "at least 0")
         require(self.num_negatives >= 1, "loss.num_negatives", self.num_negatives, "at least 1")
         require(0 <= self.power <= 1, "loss.power", self.power, "from 0 to 1")
 
@@ -136,6 +162,9 @@ class BatchConfig:
         require(self.tokens >= 1, "batches.tokens", self.tokens, "at least 1")
 
 
+SCHEDULES = ("constant", "one_cycle")
+
+
 @dataclass(kw_only=True)
 class OptimizerConfig:
     lr: float
@@ -143,8 +172,10 @@ class OptimizerConfig:
     warmup_steps: int
     clip_norm: float
     average: float
+    schedule: str = "constant"
 
     def __post_init__(self) -> None:
+        require(self.schedule in SCHEDULES, "optimizer.schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
         require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "at least 0")
         require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "above 0")
@@ -178,6 +209,31 @@ class EarlyStoppingConfig:
 
 
 @dataclass(kw_only=True)
+class CalibrationConfig:
+    coverage: float
+    borrowed: float
+    doubt: float
+    least: int
+
+    def __post_init__(self) -> None:
+        require(0 < self.coverage < 1, "calibration.coverage", self.coverage, "between 0 and 1")
+        require(self.borrowed > 0, "calibration.borrowed", self.borrowed, "above 0")
+        require(self.doubt >= 0, "calibration.doubt", self.doubt, "at least 0")
+        require(self.least >= 1, "calibration.least", self.least, "at least 1")
+
+
+@dataclass(kw_only=True)
+class DepthConfig:
+    error: float
+    miss: float
+    confidence: float
+
+    def __post_init__(self) -> None:
+        for name, share in vars(self).items():
+            require(0 < share < 1, f"depth.{name}", share, "between 0 and 1")
+
+
+@dataclass(kw_only=True)
 class TrainConfig:
     prepared: str
     model: dict[str, Any]
@@ -186,8 +242,11 @@ class TrainConfig:
     batches: BatchConfig
     optimizer: OptimizerConfig
     early_stopping: EarlyStoppingConfig
+    calibration: CalibrationConfig
+    depth: DepthConfig
     trainer: dict[str, Any]
     tracking: TrackingConfig
+    cold_items: bool
     seed: int
     resume: str | None
     refit: str | None
@@ -195,6 +254,37 @@ class TrainConfig:
     def __post_init__(self) -> None:
         epochs = self.trainer.get("max_epochs")
         require(isinstance(epochs, int) and epochs >= 1, "trainer.max_epochs", epochs, "a whole number, at least 1")
+        if self.cold_items and not self.model.get("content"):
+            raise UserError(
+                "cold_items=true needs a model with a content tower: model.content, as in model=ligr_content"
+            )
+
+
+@dataclass(kw_only=True)
+class ClassifierConfig:
+    """How the baselines of outcomes are fitted, and the grids that validation chooses from."""
+
+    max_moments: int
+    tune_share: float
+    columns: int
+    inverse_penalties: list[float]
+    leaves: list[int]
+    rounds: int
+    learning_rate: float
+    min_samples_leaf: int
+    max_features: float
+    patience: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("max_moments", "columns", "rounds", "min_samples_leaf", "patience"):
+            require(getattr(self, name) >= 1, f"classifiers.{name}", getattr(self, name), "at least 1")
+        require(0 <= self.tune_share < 1, "classifiers.tune_share", self.tune_share, "from 0 to below 1")
+        penalties, leaves = self.inverse_penalties, self.leaves
+        require(bool(penalties) and min(penalties) > 0, "classifiers.inverse_penalties", penalties, "numbers above 0")
+        require(bool(leaves) and min(leaves) >= 2, "classifiers.leaves", leaves, "numbers of leaves, from 2")
+        require(self.learning_rate > 0, "classifiers.learning_rate", self.learning_rate, "above 0")
+        require(0 < self.max_features <= 1, "classifiers.max_features", self.max_features, "above 0, at most 1")
 
 
 @dataclass(kw_only=True)
@@ -203,6 +293,7 @@ class EvaluateConfig:
     run: str
     output: str
     baselines: list[str]
+    classifiers: ClassifierConfig
     protocol: ProtocolConfig
     tracking: TrackingConfig
 
@@ -215,10 +306,15 @@ class ExportConfig:
     refit: bool
     golden: int
     seed: int
+    register: Any
+    champion: str
+    protocol: ProtocolConfig
     tracking: TrackingConfig
 
     def __post_init__(self) -> None:
         require(self.golden >= 32, "golden", self.golden, "at least 32")
+        require(isinstance(self.register, bool | str | None), "register", self.register, "true, false or a name")
+        require(self.champion in ("auto", "force", "keep"), "champion", self.champion, "auto, force or keep")
 
 
 @dataclass(kw_only=True)

@@ -75,6 +75,27 @@ def test_predict_names_the_best_items_of_each_task(app: Starlette) -> None:
     }
 
 
+def test_outcomes_come_with_the_items(load: Callable[..., Predictor]) -> None:
+    events = [APPLE, {**APPLE, "item_id": "bread"}]
+
+    answer = post(make_app(load("sasrec")), "/v1/predict", {"events": events, "explain": True}).json()
+
+    assert answer["segments"]["income"]["high"] == pytest.approx(16 / 17)
+    assert answer["intent"] == pytest.approx(0.75)
+    assert list(answer["phase"]) == ["discovery", "purchase"]
+    assert (answer["depth"], answer["address_as"]) == ("segment", {"income": "high"})
+    assert answer["sets"] == {"purchase": 4}
+    assert answer["explanation"]["income"]["most_probable"] == "high"
+    assert answer["explanation"]["income"]["influences"][0]["event"] == 1
+
+
+def test_what_a_model_does_not_tell_is_null_or_empty(app: Starlette) -> None:
+    answer = post(app, "/v1/predict", {"events": [APPLE]}).json()
+
+    assert (answer["intent"], answer["phase"], answer["depth"], answer["explanation"]) == (None, None, None, None)
+    assert (answer["segments"], answer["sets"], answer["address_as"]) == ({}, {}, {})
+
+
 def test_strangers_and_unknown_names_are_answered(app: Starlette) -> None:
     events = [{"event": "no such", "item_id": "no such", "timestamp": 0, "context": {"no such": None, "device": "x"}}]
 
@@ -98,6 +119,7 @@ def test_batch_answers_in_order_and_as_one_by_one(load: Callable[..., Predictor]
         {"events": [APPLE], "tasks": ["next"]},
         {"events": [APPLE], "exclude_seen": True},
         {"events": [{**APPLE, "item_id": "eggs"}], "k": 1},
+        {"events": [APPLE], "explain": True},
     ]
 
     response = post(app, "/v1/predict:batch", {"requests": requests})
@@ -112,6 +134,15 @@ def test_model_tells_what_answers(app: Starlette) -> None:
     assert answer["name"] == "tiny-popularity"
     assert answer["tasks"] == ["purchase", "next"]
     assert (answer["num_items"], answer["max_len"], answer["context"]) == (5, 4, ["device"])
+    assert answer["outcomes"] == []
+
+
+def test_model_tells_its_outcomes_and_their_classes(load: Callable[..., Predictor]) -> None:
+    assert send(make_app(load("sasrec")), "GET", "/v1/model").json()["outcomes"] == [
+        {"name": "intent", "classes": ["none", "purchase"]},
+        {"name": "phase", "classes": ["discovery", "purchase"]},
+        {"name": "segment:income", "classes": ["low", "high"]},
+    ]
 
 
 @pytest.mark.parametrize(("path", "text"), [("/healthz", "ok\n"), ("/readyz", "ready\n")])
@@ -133,6 +164,7 @@ def test_health(app: Starlette, path: str, text: str) -> None:
         ({"events": [{"event": "page_view", "item_id": 7}]}, "events[0].item_id"),
         ({"events": [{"event": "page_view", "itemid": "apple"}]}, "events[0].itemid"),
         ({"events": [], "top": 3}, "top"),
+        ({"events": [], "explain": "please"}, "explain"),
         ({"events": [], "k": 0}, "k"),
         ({"events": [], "k": 101}, "k"),
         ({"events": [], "tasks": ["purchase", "sell"]}, "tasks"),
@@ -318,7 +350,7 @@ EVENT = st.fixed_dictionaries(
 )
 REQUEST = st.fixed_dictionaries(
     {"events": st.lists(EVENT, max_size=8) | JSON},
-    optional={"k": st.integers(-1, 102) | JSON, "exclude_seen": st.booleans() | JSON, "tasks": JSON},
+    optional={"k": st.integers(-1, 102) | JSON, "exclude_seen": st.booleans() | JSON, "tasks": JSON, "explain": JSON},
 )
 
 

@@ -68,6 +68,18 @@ def test_visitors_are_counted_by_what_is_known_of_them(app: Starlette) -> None:
     assert found["shopkeeper_history_steps_sum", ()] == 0 + 2 + 0 + 3
 
 
+def test_answers_are_counted_by_depth(load: Callable[..., Predictor]) -> None:
+    events = [[], [APPLE], [APPLE, {**APPLE, "item_id": "bread"}]]
+    batch = {"json": {"requests": [{"events": history} for history in events]}}
+
+    found = samples(scrape_after(make_app(load("sasrec")), ("POST", "/v1/predict:batch", batch)))
+
+    assert found["shopkeeper_answers_total", (("depth", "welcome"),)] == 2
+    assert found["shopkeeper_answers_total", (("depth", "segment"),)] == 1
+    without = samples(scrape_after(make_app(load()), ("POST", "/v1/predict:batch", batch)))
+    assert not [name for name, _ in without if name == "shopkeeper_answers_total"]
+
+
 def test_the_bundle_is_named(app: Starlette) -> None:
     labels = (("family", "popularity"), ("name", "tiny-popularity"), ("version", "run1"))
 

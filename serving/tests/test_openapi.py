@@ -47,6 +47,9 @@ def test_schemas_are_those_of_the_types() -> None:
     assert (schemas["PredictRequest"]["properties"]["k"]["maximum"]) == 100
     assert schemas["BatchRequest"]["properties"]["requests"]["maxItems"] == 64
     assert "field" in schemas["ProblemDetails"]["properties"]
+    assert schemas["PredictRequest"]["properties"]["explain"]["default"] is False
+    assert {"segments", "intent", "phase", "depth", "explanation"} <= schemas["Prediction"]["properties"].keys()
+    assert "leave-one-out" in schemas["Influence"]["description"]
 
 
 def test_it_is_json_and_names_its_version() -> None:

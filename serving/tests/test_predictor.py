@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shopkeeper_serving.bundle import BundleError, read_bundle
+from shopkeeper_serving.bundle import BundleError
 from shopkeeper_serving.predictor import Predictor, top_k
 from shopkeeper_serving.schemas import Event, Prediction
 
@@ -207,54 +207,69 @@ def test_of_those_that_tie_with_the_last_the_lower_index_is_named(row: list[int]
     assert top_k(np.array([row], np.float32), len(expected)).item.tolist() == [expected]
 
 
-# ---- golden requests ----
+# ---- outcomes ----
 
 
-def with_golden(bundle: Path, seal: Callable[..., None], change: Callable[[dict[str, Any]], None]) -> Path:
-    """The bundle with its second golden request changed."""
-    lines = [msgspec.json.decode(line) for line in (bundle / "golden.jsonl").read_bytes().splitlines()]
-    change(lines[1])
-    (bundle / "golden.jsonl").write_bytes(b"\n".join(msgspec.json.encode(line) for line in lines))
-    seal(bundle)
-    return bundle
+def test_outcomes_sharpen_with_every_event(load: Load) -> None:
+    predictor = load("sasrec")
+
+    first, second = predictor.predict(view("apple")), predictor.predict(view("apple", "bread"))
+
+    # LOGITS in conftest.py: an apple's odds of low to high are 2, with a bread 1/4; after two steps they are squared
+    assert first.segments == {"income": {"low": pytest.approx(2 / 3), "high": pytest.approx(1 / 3)}}
+    assert second.segments == {"income": {"low": pytest.approx(1 / 17), "high": pytest.approx(16 / 17)}}
+    assert first.intent == pytest.approx(0.75)
+    assert first.phase == pytest.approx({"discovery": 0.2, "purchase": 0.8})
+    assert (first.depth, first.address_as) == ("welcome", {})
+    assert (second.depth, second.address_as) == ("segment", {"income": "high"})
+    assert first.sets == {"purchase": 4}
 
 
-def other_score(case: dict[str, Any]) -> None:
-    case["scores"]["purchase"][0] += 0.001
+@pytest.mark.parametrize("history", [[], view("no such", "no such either"), [Event(event="session_start")]])
+def test_of_whom_nothing_is_known_gets_the_outcomes_priors_and_a_welcome(load: Load, history: list[Event]) -> None:
+    answer = load("sasrec").predict(history)
+
+    assert answer.segments == {"income": {"low": pytest.approx(0.5), "high": pytest.approx(0.5)}}
+    assert answer.intent == pytest.approx(0.25)
+    assert (answer.depth, answer.sets) == ("welcome", {"purchase": 5})
 
 
-def other_item(case: dict[str, Any]) -> None:
-    ids = case["item_ids"]["purchase"]
-    ids[0], ids[1] = ids[1], ids[0]
+def test_context_alone_tells_a_little(load: Load) -> None:
+    # the odds of mobile are 4, of which half the logarithm is believed before any step; of intent nothing is
+    answer = load("sasrec").predict([MOBILE])
+
+    assert answer.segments == {"income": {"low": pytest.approx(1 / 3), "high": pytest.approx(2 / 3)}}
+    assert answer.intent == pytest.approx(0.25)
 
 
-def one_less(case: dict[str, Any]) -> None:
-    case["item_ids"]["purchase"].pop()
-    case["scores"]["purchase"].pop()
+def test_outcomes_are_about_the_visitor_not_about_what_is_asked_for(load: Load) -> None:
+    predictor = load("sasrec")
+    whole = predictor.predict(view("apple", "bread"))
+
+    for question in ({"exclude_seen": True}, {"k": 1}, {"tasks": ["purchase"]}):
+        answer = predictor.predict(view("apple", "bread"), **question)
+        assert (answer.segments, answer.depth, answer.sets) == (whole.segments, whole.depth, whole.sets)
 
 
-def other_request(case: dict[str, Any]) -> None:
-    case["request"]["exclude_seen"] = True
+def test_a_model_without_outcomes_tells_none(load: Load) -> None:
+    answer = load("repeat").predict(view("apple"))
+
+    assert (answer.segments, answer.intent, answer.phase, answer.sets) == ({}, None, None, {})
+    assert (answer.depth, answer.address_as, answer.explanation) == (None, {}, None)
 
 
-@pytest.mark.parametrize("change", [other_score, other_item, one_less, other_request])
-def test_another_answer_than_the_trained_model_s_is_refused(
-    make_bundle: Callable[..., Path], seal: Callable[..., None], change: Callable[[dict[str, Any]], None]
+@pytest.mark.parametrize("classes", [None, 1])
+def test_a_graph_that_tells_other_outcomes_is_refused(
+    make_bundle: Callable[..., Path], seal: Callable[..., None], tiny_graph: bytes, classes: int | None
 ) -> None:
-    bundle = with_golden(make_bundle(), seal, change)
+    bundle = make_bundle("sasrec")
+    if classes is None:
+        (bundle / "encoder.onnx").write_bytes(tiny_graph)
+    else:
+        outcomes = msgspec.json.decode((bundle / "outcomes.json").read_bytes())
+        outcomes["outcomes"].pop(classes)
+        (bundle / "outcomes.json").write_bytes(msgspec.json.encode(outcomes))
+    seal(bundle, family="sasrec")
 
-    read_bundle(bundle)
-    with pytest.raises(BundleError, match=r"golden\.jsonl: request 2 is not answered as the trained model did"):
-        Predictor.load(bundle)
-
-
-@pytest.mark.parametrize("content", ["", "\n", "{}\n", "no json\n"])
-def test_golden_requests_that_are_none_are_refused(
-    make_bundle: Callable[..., Path], seal: Callable[..., None], content: str
-) -> None:
-    bundle = make_bundle()
-    (bundle / "golden.jsonl").write_text(content)
-    seal(bundle)
-
-    with pytest.raises(BundleError, match=r"golden\.jsonl"):
+    with pytest.raises(BundleError, match=r"encoder\.onnx: .*logits"):
         Predictor.load(bundle)

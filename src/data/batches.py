@@ -4,7 +4,7 @@ A history is one context token (position 0) and then a token per step; a step is
 time and context. Shapes: B histories, T tokens, C context columns, U distinct items of a history, N bag entries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from shopkeeper.data import schema as s
 from shopkeeper.data.examples import Examples, window_steps
+from shopkeeper.data.outcomes import MASKED, Labels, Outcome
 from shopkeeper.data.prepared import IntArray, Prepared, Window, ragged_ranges
 from shopkeeper.data.targets import Moments, Targets
 
@@ -60,6 +61,7 @@ class Batch(NamedTuple):
     seen: Tensor  # (B, U) int64, distinct items of each history
     last_item: Tensor  # (B,) int64, item of the latest row that names one; 0 where none does or it is unknown
     targets: tuple[TaskTargets, ...]
+    labels: tuple[Tensor, ...] = ()  # per outcome (B, T) int64, its class after each token; MASKED where nobody knows
 
     def to(self, device: torch.device) -> "Batch":
         """The histories on a device; targets stay where they are."""
@@ -170,11 +172,20 @@ class TrainingPieces(Dataset[Batch]):
     """
 
     def __init__(
-        self, prepared: Prepared, window: Window, vocabulary: Vocabulary, tasks: list[str], *, max_len: int, seed: int
+        self,
+        prepared: Prepared,
+        window: Window,
+        vocabulary: Vocabulary,
+        tasks: list[str],
+        outcomes: Sequence[Outcome] = (),
+        *,
+        max_len: int,
+        seed: int,
     ) -> None:
         self.prepared, self.window, self.vocabulary = prepared, window, vocabulary
-        self.tasks, self.max_len, self.seed = tasks, max_len, seed
-        self.lookup = Targets(prepared)
+        self.tasks, self.outcomes = tasks, [outcome.name for outcome in outcomes]
+        self.max_len, self.seed = max_len, seed
+        self.lookup, self.labels = Targets(prepared), Labels(prepared, list(outcomes))
         self.first, self.count = window_steps(prepared, window)
         self.begin_epoch(0)
 
@@ -201,24 +212,36 @@ class TrainingPieces(Dataset[Batch]):
     def __getitem__(self, index: np.ndarray) -> Batch:
         pieces = self.pieces.take(index)
         batch = collate(self.prepared, pieces, self.vocabulary)
-        return batch._replace(targets=tuple(self._targets(task, pieces, batch) for task in self.tasks))
+        cell, moments = self._moments(pieces)
+        return batch._replace(
+            targets=tuple(self._targets(task, cell, moments, batch) for task in self.tasks),
+            labels=tuple(self._labels(name, cell, moments, batch) for name in self.outcomes),
+        )
 
-    def _targets(self, task: str, pieces: Pieces, batch: Batch) -> TaskTargets:
-        """Targets after 0, 1, ..., n steps of every piece."""
+    def _moments(self, pieces: Pieces) -> tuple[IntArray, Moments]:
+        """The moments after 0, 1, ..., n steps of every piece, and the token b * T + t that each one follows."""
         positions = pieces.last - pieces.first + 1
         width = int(positions.max(initial=1))
         owner = np.repeat(np.arange(len(positions)), positions)
         step = ragged_ranges(pieces.first, pieces.last + 1)
-        limit = pieces.limit[owner]
-        end = np.minimum(self.prepared.step_offsets[step], limit)
-        found = self.lookup.of(task, Moments(self.prepared.step_offsets[pieces.first][owner], end, limit))
+        offsets, limit = self.prepared.step_offsets, pieces.limit[owner]
+        moments = Moments(offsets[pieces.first][owner], np.minimum(offsets[step], limit), limit)
+        return owner * width + step - pieces.first[owner], moments
+
+    def _targets(self, task: str, cells: IntArray, moments: Moments, batch: Batch) -> TaskTargets:
+        found = self.lookup.of(task, moments)
         sizes = found.sizes
-        cell = np.repeat(owner * width + step - pieces.first[owner], sizes)
+        cell = np.repeat(cells, sizes)
         weight = np.repeat(1.0 / np.maximum(sizes, 1), sizes).astype(np.float32)
         known = found.items <= self.vocabulary.num_items
         cell, item, weight = cell[known], found.items[known], weight[known]
-        slot = find_slots(batch.seen.numpy(), cell // width, item)
+        slot = find_slots(batch.seen.numpy(), cell // batch.event.shape[1], item)
         return TaskTargets(*(torch.from_numpy(a) for a in (cell, item, weight, slot)))
+
+    def _labels(self, name: str, cells: IntArray, moments: Moments, batch: Batch) -> Tensor:
+        labels = np.full(batch.event.shape, MASKED, np.int64)
+        labels.ravel()[cells] = self.labels.of(name, moments)
+        return torch.from_numpy(labels)
 
 
 class TokenBatches(Sampler[np.ndarray]):
@@ -239,6 +262,11 @@ class TokenBatches(Sampler[np.ndarray]):
         rng = np.random.default_rng([self.seed, self.epoch, 1])
         batches = self.batches(rng)
         yield from (batches[i] for i in rng.permutation(len(batches)))
+
+    def count(self) -> int:
+        """How many batches the first epoch has; others differ a little."""
+        self.data.begin_epoch(0)
+        return len(self.batches(np.random.default_rng([self.seed, 0, 1])))
 
     def batches(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Cut the pieces, sorted by length (ties in random order), where the next would pass the budget."""

@@ -4,7 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ibis
 import ibis.expr.types as ir
@@ -13,10 +13,18 @@ from ibis.backends import BaseBackend
 
 from shopkeeper.data import schema as s
 from shopkeeper.data.clocks import Clock, DuckDBClock
+from shopkeeper.data.lines import header_separator
 from shopkeeper.data.settings import CsvConfig, PrepareConfig
 
 ROW_BITS = 32
 """Of a row's number that tell its place in its file; those above tell the file."""
+
+
+class Broken(NamedTuple):
+    """Lines of CSV files that cannot be split into the header's fields: how many, and where the first one is."""
+
+    number: int
+    first: str
 
 
 class Engine(ABC):
@@ -27,11 +35,15 @@ class Engine(ABC):
     folder: Path
 
     @abstractmethod
-    def scan(self, files: list[Path], kind: str, csv: CsvConfig) -> ir.Table:
+    def scan(self, files: list[Path], kind: str, csv: CsvConfig, *, skip_broken: bool = False) -> ir.Table:
         """Files of one kind (parquet, csv, json) as a lazy table, with `source_row` in the order of files and rows.
 
-        CSV columns stay text, so that no id loses a leading zero.
+        CSV columns stay text, so that no id loses a leading zero. `skip_broken` reads over what `broken_lines` counts.
         """
+
+    @abstractmethod
+    def broken_lines(self, files: list[Path], csv: CsvConfig) -> Broken:
+        """Count the lines of CSV files that have too few or too many fields."""
 
     @abstractmethod
     def attach(self, file: Path, name: str) -> ir.Table | None:
@@ -66,18 +78,28 @@ class DuckDB(Engine):
         self.clock = DuckDBClock()
         self.folder = folder
 
-    def scan(self, files: list[Path], kind: str, csv: CsvConfig) -> ir.Table:
+    def scan(self, files: list[Path], kind: str, csv: CsvConfig, *, skip_broken: bool = False) -> ir.Table:
         names = [str(file) for file in files]
         if kind == "parquet":
             return self._scan_parquet(names)
         if kind == "json":
             table = self.con.read_json(names, union_by_name=True)
         else:
-            options: dict[str, Any] = {} if csv.separator is None else {"sep": csv.separator}
-            options |= {"nullstr": ["", *csv.nulls]} if csv.nulls else {}
-            options |= {"header": True} if csv.columns is None else {"header": False, "names": list(csv.columns)}
-            table = self.con.read_csv(names, all_varchar=True, encoding=csv.encoding, union_by_name=True, **options)
+            options = csv_options(csv) | (tolerant(files[0], csv) if skip_broken else {})
+            table = self.con.read_csv(names, union_by_name=True, **options)
         return numbered(table)
+
+    def broken_lines(self, files: list[Path], csv: CsvConfig) -> Broken:
+        count, first = 0, ""
+        for file in files:
+            rejects = ibis.util.gen_name("rejects")
+            kept = {"store_rejects": True, "rejects_table": rejects, "rejects_scan": f"{rejects}_scan"}
+            self.con.read_csv(str(file), **(csv_options(csv) | tolerant(file, csv) | kept)).count().execute()
+            lines = f"select count(distinct line), min(line), arg_min(csv_line, line) from {rejects}"
+            found, line, text = self.con.raw_sql(lines).fetchone()
+            count += found
+            first = first or (f"line {line} of {file}: {text.strip()[:80]!r}" if found else "")
+        return Broken(count, first)
 
     def _scan_parquet(self, names: list[str]) -> ir.Table:
         """Rows are told by their file and their place in it, which is known without counting: all threads can read."""
@@ -104,6 +126,19 @@ class DuckDB(Engine):
 
     def close(self) -> None:
         self.con.disconnect()
+
+
+def csv_options(csv: CsvConfig) -> dict[str, Any]:
+    """How DuckDB reads CSV files."""
+    options: dict[str, Any] = {"all_varchar": True, "encoding": csv.encoding}
+    options |= {} if csv.separator is None else {"sep": csv.separator}
+    options |= {"nullstr": ["", *csv.nulls]} if csv.nulls else {}
+    return options | ({"header": True} if csv.columns is None else {"header": False, "names": list(csv.columns)})
+
+
+def tolerant(file: Path, csv: CsvConfig) -> dict[str, Any]:
+    """What makes DuckDB read over broken lines, without letting them tell it how the file is written."""
+    return {"ignore_errors": True, "sep": csv.separator or header_separator(file, csv), "quote": '"', "escape": '"'}
 
 
 def numbered(table: ir.Table) -> ir.Table:

@@ -27,17 +27,34 @@ class Examples:
 
     def only(self, chosen: npt.ArrayLike) -> "Examples":
         index = np.asarray(chosen)
-        return Examples(*(getattr(self, name)[index] for name in ("visitor", "k", "first", "last", "limit")))
+        return Examples(*(getattr(self, name)[index] for name in FIELDS))
+
+    @classmethod
+    def joined(cls, *parts: "Examples") -> "Examples":
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS))
 
     def moments(self, prepared: Prepared) -> Moments:
         offsets = prepared.step_offsets
         start, end = offsets[self.first], np.minimum(offsets[self.last], self.limit)
         return Moments(start, end, self.limit)
 
+    @classmethod
+    def at_entry(cls, prepared: Prepared, window: Window) -> "Examples":
+        """Every visitor of a window before any step."""
+        first, _ = window_steps(prepared, window)
+        return cls(window.visitor, np.zeros(len(window), np.int64), first, first, window.end)
+
+
+FIELDS = ("visitor", "k", "first", "last", "limit")
+
 
 def stranger_examples(prepared: Prepared, split: int, ks: list[int]) -> Examples:
     """Every stranger of the split after k = each of `ks` steps, as far as its history goes."""
-    window = stranger_window(prepared, split)
+    return window_examples(prepared, stranger_window(prepared, split), ks)
+
+
+def window_examples(prepared: Prepared, window: Window, ks: list[int]) -> Examples:
+    """Every visitor of a window after k = each of `ks` of its steps, as far as the window goes."""
     first, count = window_steps(prepared, window)
     k = np.asarray(sorted(ks))
     owner, chosen = np.nonzero(count[:, None] >= k[None, :])
@@ -114,18 +131,47 @@ def judged_examples(
     examples, found = with_targets(moments, targets.of(task, moments.moments(prepared)))
     left_out = {"without a target": len(moments) - len(examples), "not sampled": max(len(examples) - at_most, 0)}
     if len(examples) > at_most:
-        chosen = np.sort(np.random.default_rng(0).permutation(len(examples))[:at_most])
+        chosen = sampled(len(examples), at_most)
         examples, found = examples.only(chosen), found.only(chosen)
     return JudgedExamples(examples, found, left_out)
 
 
-def is_repeat(prepared: Prepared, examples: Examples, targets: Ragged) -> npt.NDArray[np.bool_]:
-    """Whether each target item stands in the visible history of its example (M,)."""
+class OutcomeExamples(NamedTuple):
+    """The moments at which outcomes are judged, whatever comes after them, and how many were not sampled."""
+
+    examples: Examples
+    not_sampled: int
+
+
+def outcome_examples(
+    prepared: Prepared, population: str, split: int, *, ks: list[int], at_most: int
+) -> OutcomeExamples:
+    """Every moment of a population with a row in its window; a seeded sample where there are more than `at_most`."""
+    build = stranger_examples if population == s.STRANGERS else known_examples
+    moments = build(prepared, split, ks)
+    return OutcomeExamples(moments.only(sampled(len(moments), at_most)), max(len(moments) - at_most, 0))
+
+
+def sampled(count: int, at_most: int) -> IntArray:
+    """Which of `count` examples are judged: all of them, or a seeded sample that depends on nothing else."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:at_most])
+
+
+def visible_items(prepared: Prepared, examples: Examples) -> Ragged:
+    """Distinct items of the visible history of each example, ascending."""
     moments = examples.moments(prepared)
     rows = ragged_ranges(moments.start, moments.end)
     owner = np.repeat(np.arange(len(examples)), moments.end - moments.start)
+    item = np.asarray(prepared.rows["item"])[rows].astype(np.int64)
     width = int(prepared.manifest["counts"]["items"]) + 1
-    seen = np.unique(owner * width + np.asarray(prepared.rows["item"])[rows])
-    wanted = np.repeat(np.arange(len(examples)), targets.sizes) * width + targets.items
+    pairs = np.unique((owner * width + item)[item > 0])
+    sizes = np.bincount(pairs // width, minlength=len(examples))
+    return Ragged(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), pairs % width)
+
+
+def is_repeat(prepared: Prepared, visible: Ragged, targets: Ragged) -> npt.NDArray[np.bool_]:
+    """Whether each target item stands in the visible history of its example (M,)."""
+    width = int(prepared.manifest["counts"]["items"]) + 1
+    seen, wanted = (np.repeat(np.arange(len(r.sizes)), r.sizes) * width + r.items for r in (visible, targets))
     found = np.searchsorted(seen, wanted)
     return np.asarray(seen[np.minimum(found, len(seen) - 1)] == wanted) if len(seen) else np.zeros(len(wanted), bool)

@@ -1,6 +1,5 @@
 """Take a person out of a prepared dataset, as if they had never come; what was learned from them is another matter."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +13,11 @@ import pyarrow.parquet as pq
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.identities import PERSON
-from shopkeeper.data.prepare import replace_folder
-from shopkeeper.data.prepared import IDENTITIES, MANIFEST, Prepared
+from shopkeeper.data.prepare import finish, replace_folder
+from shopkeeper.data.prepared import IDENTITIES, Prepared
 from shopkeeper.data.privacy import pseudonym_of, secret_of
 from shopkeeper.data.settings import PrivacyConfig
 from shopkeeper.data.windows import train_window
-from shopkeeper.data.writer import content_hash
 
 FORMER_HASHES = "former_hashes"
 """Key of the manifest: what the dataset was before somebody was taken out, by which older runs know it."""
@@ -38,7 +36,8 @@ class Forgotten(NamedTuple):
 def forget(path: str | Path, user: str) -> Forgotten:
     """Remove a person's events, sessions, segments and aliases; the folder is replaced whole or not at all.
 
-    `user` is the id as the log has it, or any alias of it. Items stay, as they are no personal data.
+    `user` is the id as the log has it, or any alias of it. Items stay, as they are no personal data; the rules of
+    segments are fitted anew on the customers who are left.
 
     Raises:
         UserError: when the dataset knows no such person, or is made of nobody else.
@@ -64,8 +63,7 @@ def forget(path: str | Path, user: str) -> Forgotten:
     counts |= {"sessions": counts["sessions"] - (sessions[1] - sessions[0]), "visitors": counts["visitors"] - 1}
     counts["rows_dropped"] += taken["events"]
     dropped[FORGOTTEN] = dropped.get(FORGOTTEN, 0) + taken["events"]
-    manifest["content_hash"] = content_hash(folder)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+    finish(folder, manifest)
     replace_folder(folder, prepared.path)
     return Forgotten(taken["events"], sessions[1] - sessions[0], manifest[FORMER_HASHES], in_train)
 

@@ -9,9 +9,10 @@ import ibis.expr.types as ir
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.engines import Engine
-from shopkeeper.data.settings import DataConfig, FeedConfig
-from shopkeeper.data.tables import files_of, is_database, is_there, open_table
+from shopkeeper.data.settings import CsvConfig, DataConfig, FeedConfig
+from shopkeeper.data.tables import broken_lines, files_of, is_database, is_there, open_table, shown
 
+FIELDS = "too few or too many fields"
 SIDES = ("items", "users", "identities")
 ELEMENTS = 2**14
 """More than any list in a row has."""
@@ -90,13 +91,34 @@ def open_log(engine: Engine, config: DataConfig) -> RawLog:
     """
     feeds = {name: open_feed(engine, name, feed, config) for name, feed in feeds_of(config).items()}
     named, found = sides_of(config), sides_there(config)
-    tables = {name: open_table(engine, path, key_of(name), config.csv) for name, path in found.items()}
+    skip = config.bad_values == "drop"
+    tables = {
+        name: open_table(engine, path, key_of(name), config.csv, skip_broken=skip) for name, path in found.items()
+    }
+    notes = [f"{key_of(name)}: no {path}, read without it" for name, path in named.items() if name not in found]
+    broken = {
+        name: count for name, path in found.items() if skip and (count := lines_skipped(engine, path, config.csv))
+    }
     return RawLog(
         feeds=feeds,
         **{name: tables.pop(name, None) for name in SIDES},
         extras=tables,
-        notes=[f"{key_of(name)}: no {path}, read without it" for name, path in named.items() if name not in found],
+        dropped=dropped_lines(engine, [feed.config for feed in feeds.values()]) if skip else {},
+        notes=notes + [f"{key_of(name)}: left out {count:,} lines with {FIELDS}" for name, count in broken.items()],
     )
+
+
+def dropped_lines(engine: Engine, feeds: list[FeedConfig]) -> dict[str, int]:
+    """How many lines of event tables are read over, by reason."""
+    counts = {
+        f"{shown(feed.events)}: a line with {FIELDS}": lines_skipped(engine, feed.events, feed.csv) for feed in feeds
+    }
+    return {why: count for why, count in counts.items() if count}
+
+
+def lines_skipped(engine: Engine, path: str, csv: CsvConfig | None) -> int:
+    assert csv is not None
+    return broken_lines(engine, path, csv).number
 
 
 def sides_of(config: DataConfig) -> dict[str, str]:
@@ -141,7 +163,8 @@ def open_feed(engine: Engine, name: str, feed: FeedConfig, config: DataConfig) -
     key = f"data.feeds.{name}" if name else "data.events"
     assert feed.csv is not None
     wanted = columns_read(config, feed) if config.source == "events" else None  # a format reads columns of its own
-    return RawFeed(open_table(engine, feed.events, key, feed.csv, wanted=wanted), feed, key)
+    skip = config.bad_values == "drop"
+    return RawFeed(open_table(engine, feed.events, key, feed.csv, wanted=wanted, skip_broken=skip), feed, key)
 
 
 def columns_read(config: DataConfig, feed: FeedConfig) -> set[str]:

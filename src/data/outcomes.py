@@ -2,7 +2,8 @@
 
 - `intent`: a purchase in the rest of the session (`none`, `purchase`);
 - `phase`: the journey phase of the next event, given that there is one;
-- `segment:<name>`: which of the segment's classes the visitor belongs to.
+- `segment:<name>`: which of the segment's classes the visitor belongs to: by a column of users, the same at every
+  moment; by a rule, as what the visitor does after the moment says, masked where that is too little.
 """
 
 from typing import NamedTuple
@@ -12,10 +13,10 @@ import numpy.typing as npt
 
 from shopkeeper.data import schema as s
 from shopkeeper.data.prepared import IntArray, Prepared, Window, ragged_ranges
+from shopkeeper.data.segments import Fitted, RuleLabels, read_segments
 from shopkeeper.data.targets import Moments
 
-MASKED = -1
-"""Label of a moment of which the truth is not known."""
+MASKED = s.MASKED
 
 
 class Outcome(NamedTuple):
@@ -35,8 +36,11 @@ class Labels:
         self.segments = {
             outcome.name: segment_codes(prepared, outcome)
             for outcome in outcomes
-            if outcome.name.startswith(s.SEGMENT_PREFIX)
+            if outcome.name.removeprefix(s.SEGMENT_PREFIX) in prepared.segments
         }
+        ruled = [o.name.removeprefix(s.SEGMENT_PREFIX) for o in outcomes if o.name not in self.segments]
+        rules = read_segments(prepared.path).rules
+        self.rules = RuleLabels(prepared, {name: rules[name] for name in ruled if name in rules})
 
     def of(self, name: str, moments: Moments) -> IntArray:
         """Class of each moment (n,), MASKED where nobody knows it.
@@ -47,8 +51,17 @@ class Labels:
             return self.intent(moments)
         if name == s.PHASE:
             return self.next_phase(moments)
+        if name not in self.segments:
+            return self.ruled(name, moments)
         visitor = np.asarray(self.prepared.rows["visitor"])[moments.start]
         return np.asarray(self.segments[name][visitor])
+
+    def ruled(self, name: str, moments: Moments) -> IntArray:
+        """By what lies ahead; a class that the outcome does not have is masked."""
+        classes, segment = self.outcomes[name].classes, name.removeprefix(s.SEGMENT_PREFIX)
+        named = self.rules.rules[segment].classes
+        code = np.array([*(classes.index(c) if c in classes else MASKED for c in named), MASKED], np.int64)
+        return np.asarray(code[self.rules.of(segment, moments)])  # MASKED is the last place
 
     def intent(self, moments: Moments) -> IntArray:
         """1 where an order follows in the session of the latest visible row (before any step: of the first row)."""
@@ -80,11 +93,14 @@ def supported_outcomes(prepared: Prepared, window: Window) -> tuple[list[Outcome
     outcomes, left_out = [], {}
     found = {s.INTENT: intent_classes(prepared, window), s.PHASE: phase_classes(prepared, window)}
     found |= {s.SEGMENT_PREFIX + name: segment_classes(prepared, window, name) for name in prepared.segments}
+    ruled = read_segments(prepared.path)
+    found |= {s.SEGMENT_PREFIX + name: rule_classes(ruled, name) for name in ruled.rules}
     for name, classes in found.items():
         if len(classes) > 1:
             outcomes.append(Outcome(name, classes))
         else:
             left_out[name] = f"train knows no class but {classes[0]!r}" if classes else "train knows no class"
+    left_out |= {s.SEGMENT_PREFIX + name: why for name, why in ruled.left_out.items()}
     if prepared.order_only:
         left_out[s.INTENT] = "every session of the log buys"
     return outcomes, left_out
@@ -106,3 +122,8 @@ def segment_classes(prepared: Prepared, window: Window, name: str) -> tuple[str,
     """Values of the window's visitors, in alphabetical order."""
     values: npt.NDArray[np.object_] = prepared.visitors_frame()[name].to_numpy(object)[window.visitor]
     return tuple(sorted({value for value in values if isinstance(value, str)}))
+
+
+def rule_classes(fitted: Fitted, name: str) -> tuple[str, ...]:
+    """Classes of a rule that any train customer belongs to, whatever the window: rules are fitted once."""
+    return tuple(c for c, n in zip(fitted.rules[name].classes, fitted.customers[name], strict=True) if n)

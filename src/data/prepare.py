@@ -25,6 +25,7 @@ from shopkeeper.data.numbering import kept_visitors, write_codes, write_items, w
 from shopkeeper.data.phases import write_phases
 from shopkeeper.data.prepared import FORMAT_VERSION, IDENTITIES, MANIFEST, Prepared
 from shopkeeper.data.privacy import secret_of, with_pseudonyms
+from shopkeeper.data.segments import declared_users, write_segments
 from shopkeeper.data.settings import DataConfig, PrepareConfig
 from shopkeeper.data.shelving import Shelved, shelve
 from shopkeeper.data.sources import Source, read_source, relabel_users
@@ -79,9 +80,18 @@ def make(engine: Engine, config: PrepareConfig, output: Path, partial: Path, say
     manifest = build(engine, source, config.data, partial, say) | {"source_key": key}
     engine.close()
     shutil.rmtree(engine.folder, ignore_errors=True)
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+    finish(partial, manifest, say)
     replace_folder(partial, output)
     return Prepared.read(output)
+
+
+def finish(folder: Path, manifest: dict[str, Any], say: Say = lambda text: None) -> None:
+    """Fit the segments on what lies in the folder, and write the manifest with the hash of all of it."""
+    if manifest["config"].get("segments"):
+        say("fitting segments")
+    write_segments(Prepared(folder, manifest))
+    manifest = manifest | {"content_hash": content_hash(folder)}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
 
 
 def clear_place(output: Path, partial: Path) -> None:
@@ -125,6 +135,7 @@ def build(engine: Engine, source: Source, config: DataConfig, folder: Path, say:
     if source.is_text:  # it is parsed once
         source.events = engine.store("log", source.events)
     events, dropped = clean(source, config)
+    source.users = declared_users(source.users, None if config.segments is None else config.defined_segments)
     events = with_persons(engine, events, source, config, folder)
     say("sorting events")
     coded = code_events(engine, events, source.context, source.properties, engine.folder / RAW)
@@ -176,7 +187,6 @@ def build(engine: Engine, source: Source, config: DataConfig, folder: Path, say:
         "counts": counts,
         "dropped": dropped,
         "notes": notes,
-        "content_hash": content_hash(folder),
     }
 
 

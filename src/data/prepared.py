@@ -14,10 +14,12 @@ import pandas as pd
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 IDENTITIES = "identities.parquet"
 """Which ids were taken for one person; only where a table of identities was given."""
+SEGMENTS = "segments.json"
+"""The rules that say which segments a visitor belongs to, as fitted on the train customers."""
 ROW_ARRAYS = ("visitor", "time", "event", "item", "session", "order", "phase", *s.PROPERTIES)
 SESSION_ARRAYS = ("visitor", "time", "split")
 
@@ -92,7 +94,7 @@ class Prepared:
             for name in names:
                 if name not in arrays or len(arrays[name]) != count:
                     raise UserError(f"{self.path / kind / name}.npy is missing or cut short; prepare the dataset again")
-        for name in ("items.parquet", "visitors.parquet", "visitors/row_offsets.npy"):
+        for name in ("items.parquet", "visitors.parquet", "visitors/row_offsets.npy", SEGMENTS):
             if not (self.path / name).is_file():
                 raise UserError(f"{self.path / name} is missing; prepare the dataset again")
 
@@ -110,7 +112,7 @@ class Prepared:
 
     @property
     def segments(self) -> list[str]:
-        """Columns of the visitors that say which class of a segment they belong to."""
+        """Columns of the visitors that say which class of a segment they belong to; those by a rule come besides."""
         return list(self.manifest["segments"])
 
     def num_items(self, *, refit: bool = False) -> int:
@@ -153,7 +155,7 @@ class Prepared:
 
     def cut(self, name: str) -> int:
         """A cut of the manifest (`val_start`, `test_start`) in microseconds UTC."""
-        return int(pd.Timestamp(self.manifest["cuts"][name], tz="UTC").value // 1000)
+        return int(np.datetime64(self.manifest["cuts"][name], "us").astype(np.int64))
 
     def item_ids(self) -> list[str]:
         """External ids in index order; item index i is at position i - 1."""

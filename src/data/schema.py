@@ -84,6 +84,36 @@ PHASE: Final = "phase"
 SEGMENT_PREFIX: Final = "segment:"
 """Names of outcomes: a purchase in the rest of the session, the phase of the next event, `segment:<name>`."""
 
+DEPTHS: Final = ("welcome", "segment", "one_to_one")
+"""How personal an answer may be, the least first."""
+SHORTLIST: Final = 20
+"""Best items among which a visitor served one to one should find the next choice."""
+
+
+MASKED: Final = -1
+"""Label of a moment of which the truth is not known."""
+
+TOP_BY: Final = ("spend", "orders", "events")
+MEASURES: Final = (
+    "events",
+    "sessions",
+    "orders",
+    "items",
+    "spend",
+    "days",
+    "days_since_event",
+    "days_since_order",
+    "events_per_month",
+    "orders_per_month",
+    "spend_per_month",
+    "order_value",
+    "basket_size",
+    "discount_share",
+    "relative_price",
+    "brand_loyalty",
+)
+"""What can be measured of a history; `data/measures.py` says how."""
+
 TRAIN: Final = 0
 VAL: Final = 1
 TEST: Final = 2

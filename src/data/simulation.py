@@ -26,8 +26,13 @@ a fresh item of category d. The categories G[h, a, c] in which a fresh item is t
 
 over b in (search, add_to_cart, begin_checkout): a linear system of the size of categories, not of items. An item j of
 category d is then the next one bought with probability G[.., d] q(j | z, d), plus alpha[h, a] if it is current. The
-first fresh item of any kind, F, solves the same system with W replaced by what was just viewed. The weights of (z, h)
-given all that a visitor did are a forward filter (see `models/optimum.py`).
+first fresh item of any kind, F, solves the same system with W replaced by what was just viewed. Whether the visit still
+buys depends on (h, a) alone: a chain that ends with the next purchase or when the visitor leaves,
+
+    B[h, a] = A[h,a,purchase] + (A[h,a,same] + A[h,a,other]) B[h,view] + sum_b A[h,a,b] B[h,b]
+
+and what has only opened is followed by a view. The weights of (z, h) given all that a visitor did are a forward filter
+(see `models/optimum.py`).
 """
 
 from dataclasses import dataclass
@@ -154,6 +159,19 @@ def look_ahead(shop: Shop) -> Outlook:
     bought = np.stack([next_bought(shop, z, current) for z in range(personas)])
     viewed = np.stack([next_viewed(shop, z) for z in range(personas)])
     return Outlook(current, bought, viewed.reshape(personas, intents, KINDS + 2, categories, categories, intents))
+
+
+def still_buys(shop: Shop) -> Array:
+    """Probability of an order in the rest of the visit from each state (H, kinds + 2); none follows a delivery."""
+    found = np.zeros((len(shop.act), KINDS + 2))
+    for h, act in enumerate(shop.act):
+        matrix = np.eye(KINDS)
+        matrix[:, VIEW] -= act[:, SAME] + act[:, OTHER]
+        for action in (TO_SEARCH, TO_CART, TO_CHECKOUT):
+            matrix[:, LEADS_TO[action]] -= act[:, action]
+        found[h, :KINDS] = np.linalg.solve(matrix, act[:, TO_PURCHASE])
+    found[:, OPENED] = found[:, VIEW]
+    return found
 
 
 def next_bought(shop: Shop, z: int, current: Array) -> Array:

@@ -108,7 +108,7 @@ def read_events(engine: Engine, config: DataConfig) -> Source:
     events = after_each_other(list(tables))
     read = partial(read_side, config=config, notes=notes)
     items = (
-        items_of_events(events, own_items)
+        items_of_events(events, own_items, [c for c in (s.PRICE,) if c in present])
         if own_items
         else read(log.items, config.items, "data.items", s.ITEM, config.item_columns, used=s.ITEM_COLUMNS)
     )
@@ -254,11 +254,15 @@ def item_columns_in(feed: RawFeed, log: RawLog, config: DataConfig) -> dict[str,
     return {ours: theirs for ours, theirs in config.item_columns.items() if theirs in feed.table.columns}
 
 
-def items_of_events(events: ir.Table, columns: Sequence[str]) -> ir.Table:
-    """Each item as the first event that describes it does: nothing of the future changes what an item was."""
-    described = events.filter(_[s.ITEM].notnull() & ibis.or_(*(_[c].notnull() for c in columns)))
-    first = ibis.row_number().over(ibis.window(group_by=s.ITEM, order_by=[s.TIMESTAMP, s.ROW]))
-    return described.mutate(again=first).filter(_.again == 0).select(s.ITEM, *columns)
+def items_of_events(events: ir.Table, texts: Sequence[str], besides: Sequence[str] = ()) -> ir.Table:
+    """Each item as the first event that describes it does: nothing of the future changes what an item was.
+
+    One that no event describes by any of `texts` is what the first event says that has something `besides`.
+    """
+    described = events.filter(_[s.ITEM].notnull() & ibis.or_(*(_[c].notnull() for c in (*texts, *besides))))
+    bare = ibis.and_(*(_[c].isnull() for c in texts))
+    first = ibis.row_number().over(ibis.window(group_by=s.ITEM, order_by=[bare, s.TIMESTAMP, s.ROW]))
+    return described.mutate(again=first).filter(_.again == 0).select(s.ITEM, *texts, *besides)
 
 
 def with_paths(items: ir.Table | None, separator: str | None) -> ir.Table | None:

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.clocks import SparkClock
-from shopkeeper.data.engines import Engine
+from shopkeeper.data.engines import Broken, Engine
+from shopkeeper.data.lines import header_separator
 from shopkeeper.data.settings import CsvConfig, SparkConfig
 
 SETTINGS = {
@@ -42,7 +43,7 @@ class Spark(Engine):
         self.con = ibis.pyspark.connect(self.session)
         self.clock = SparkClock()
 
-    def scan(self, files: list[Path], kind: str, csv: CsvConfig) -> ir.Table:
+    def scan(self, files: list[Path], kind: str, csv: CsvConfig, *, skip_broken: bool = False) -> ir.Table:
         names = [str(file.resolve()) for file in files]
         reader = self.session.read
         if kind == "parquet":
@@ -50,15 +51,29 @@ class Spark(Engine):
         elif kind == "json":
             frame = reader.option("mode", "FAILFAST").json(names)
         else:
-            if csv.columns is not None:
-                reader = reader.schema(", ".join(f"`{column}` string" for column in csv.columns))
-            frame = reader.options(
-                header=csv.columns is None, sep=csv.separator or separator_of(files[0], csv), encoding=csv.encoding,
-                multiLine=True, quote='"', escape='"', mode="FAILFAST",
-            ).csv(names)  # fmt: skip
+            frame = self._read_csv(files, csv, mode="DROPMALFORMED" if skip_broken else "FAILFAST")
             if csv.nulls:
                 frame = without_words(frame, csv.nulls)
         return self._view(with_rows(frame, names))
+
+    def broken_lines(self, files: list[Path], csv: CsvConfig) -> Broken:
+        count, first = 0, ""
+        for file in files:
+            every, whole = (self._read_csv([file], csv, mode=mode) for mode in ("PERMISSIVE", "DROPMALFORMED"))
+            found = every.count() - whole.count()
+            count += found
+            first = first or (f"one of {file}" if found else "")
+        return Broken(count, first)
+
+    def _read_csv(self, files: list[Path], csv: CsvConfig, *, mode: str) -> Any:
+        reader = self.session.read
+        if csv.columns is not None:
+            reader = reader.schema(", ".join(f"`{column}` string" for column in csv.columns))
+        # all columns are parsed whatever is asked for: else a line would be broken or not by what is asked for
+        return reader.options(
+            header=csv.columns is None, sep=csv.separator or header_separator(files[0], csv), encoding=csv.encoding,
+            multiLine=True, quote='"', escape='"', mode=mode, columnPruning=False,
+        ).csv([str(file.resolve()) for file in files])  # fmt: skip
 
     def attach(self, file: Path, name: str) -> None:
         return None
@@ -159,17 +174,3 @@ def without_words(frame: Any, words: list[str]) -> Any:
     from pyspark.sql import functions as f
 
     return frame.select(*(f.when(~f.col(f"`{c}`").isin(words), f.col(f"`{c}`")).alias(c) for c in frame.columns))
-
-
-def separator_of(file: Path, csv: CsvConfig) -> str:
-    """The separator that is most frequent in the header, as Spark does not look for it."""
-    import csv as stdlib
-    import gzip
-
-    opened = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rt", encoding=csv.encoding) as lines:
-        header = lines.readline()
-    try:
-        return stdlib.Sniffer().sniff(header, delimiters=",;\t|").delimiter
-    except stdlib.Error:
-        return ","

@@ -12,7 +12,7 @@ from ibis import _
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.coding import VISITOR_KEY
-from shopkeeper.data.settings import SplitConfig
+from shopkeeper.data.settings import SplitConfig, slices
 
 Times = npt.NDArray[np.int64]
 """Microseconds since 1970 (UTC)."""
@@ -86,15 +86,22 @@ def new_share(visitor: npt.NDArray[np.integer], session_time: Times, cuts: Cuts)
 def with_holdout(visitors: ir.Table, config: SplitConfig, *, needed: bool) -> ir.Table:
     """Mark held-out users by a keyed hash of their id: the same user, the same side, on every engine and run.
 
-    The first eight hex digits of md5(key:user) are a uniform number; the last digit halves the held-out users
-    between validation and test. Visitors without a user id are never held out: each of their sessions is new.
+    The first eight hex digits of md5(key:user) are a uniform number u in [0, 1); held out are the users of slice
+    [f share, (f + 1) share) for fold f, so that the slices part the users. The last digit halves them between
+    validation and test; folds beyond the last slice begin again with the halves changed over, so that over all folds
+    everyone is once a stranger of each. Visitors without a user id are never held out: each of their sessions is new.
     """
     if not needed or not config.holdout_share:
         return visitors.mutate(**{HELD_OUT: ibis.literal(s.TRAIN).cast("int8")})
     digest = (config.holdout_key + ":" + _[VISITOR_KEY]).hexdigest("md5")
-    threshold = f"{round(config.holdout_share * 16**8):08x}"
-    chosen = _[VISITOR_KEY].startswith("u:") & (digest.substr(0, 8) < threshold)
-    half = ibis.ifelse(digest.substr(31, 1) < "8", s.VAL, s.TEST)
+    again, part = divmod(config.fold, slices(config.holdout_share))
+    low, high = (f"{round(n * config.holdout_share * 16**8):08x}" for n in (part, part + 1))
+    number = digest.substr(0, 8)
+    chosen = _[VISITOR_KEY].startswith("u:") & (number >= low)
+    if len(high) == 8:  # else it is 1, above every number
+        chosen &= number < high
+    first, second = (s.TEST, s.VAL) if again else (s.VAL, s.TEST)
+    half = ibis.ifelse(digest.substr(31, 1) < "8", first, second)
     return visitors.mutate(**{HELD_OUT: ibis.ifelse(chosen, half, s.TRAIN).cast("int8")})
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
-from shopkeeper.data.engines import Engine
+from shopkeeper.data.engines import Broken, Engine
 from shopkeeper.data.settings import CsvConfig
 
 KINDS = {
@@ -36,7 +36,10 @@ def reading(*files: str | None) -> Iterator[None]:
         if "No space left on device" in str(error):
             raise UserError(f"the disk is full: {reason(error)}") from error
         names = ", ".join(shown(file) for file in files if file) or "the log"
-        raise UserError(f"{names}: cannot be read: {reason(error)}") from error
+        advice = (
+            "; mend the line, or leave out such lines with data.bad_values=drop" if "CSV Error" in str(error) else ""
+        )
+        raise UserError(f"{names}: cannot be read: {reason(error)}{advice}") from error
 
 
 def reason(error: Exception) -> str:
@@ -46,12 +49,19 @@ def reason(error: Exception) -> str:
 
 
 def open_table(
-    engine: Engine, path: str, key: str, csv: CsvConfig = PLAIN, *, wanted: Collection[str] | None = None
+    engine: Engine,
+    path: str,
+    key: str,
+    csv: CsvConfig = PLAIN,
+    *,
+    wanted: Collection[str] | None = None,
+    skip_broken: bool = False,
 ) -> ir.Table:
     """Scan a table lazily, with `source_row`; CSV columns stay text, so that no id loses a leading zero.
 
     `path` is a file, folder or glob of Parquet, CSV or JSON lines, or `<database URL>::<table>`, of which only the
-    `wanted` columns are read (None: all).
+    `wanted` columns are read (None: all). `skip_broken` reads over CSV lines with too few or too many fields, which
+    `broken_lines` counts.
 
     Raises:
         UserError: when there is no such table, its kind is unknown, or it cannot be read.
@@ -62,15 +72,31 @@ def open_table(
         files = files_of(path, key)
         kind = kind_of(files[0])
         assert kind is not None
-        table = engine.scan(files, kind, csv)
+        table = engine.scan(files, kind, csv, skip_broken=skip_broken)
         if kind == "csv":
             check_split(table.drop(s.ROW), key, path)
         table.limit(1).count().execute()
     except UserError:
         raise
     except Exception as error:  # the engines raise many types for a damaged file; each means the same to the user
-        raise UserError(f"{key}: {shown(path)} cannot be read: {reason(error)}") from error
+        broken = broken_lines(engine, path, csv)
+        why = told(broken) if broken.number else f"cannot be read: {reason(error)}"
+        raise UserError(f"{key}: {shown(path)} {why}") from error
     return table
+
+
+def broken_lines(engine: Engine, path: str, csv: CsvConfig) -> Broken:
+    """Lines of the CSV files a path stands for that have too few or too many fields; none of any other table."""
+    files = files_of(path)
+    return engine.broken_lines(files, csv) if files and kind_of(files[0]) == "csv" else Broken(0, "")
+
+
+def told(broken: Broken) -> str:
+    """What is wrong with lines, where they are errors."""
+    return (
+        f"holds lines with too few or too many fields, {broken.number:,} of them, the first: {broken.first}; "
+        "mend them, or leave them out with data.bad_values=drop"
+    )
 
 
 def shown(path: str) -> str:

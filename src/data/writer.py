@@ -1,6 +1,7 @@
 """Stream query results into memory-mappable arrays, and hash what a folder says."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.lib.format import dtype_to_descr, open_memmap, write_array_header_1_0
 from tqdm import tqdm
 
 from shopkeeper.data.engines import Engine
+from shopkeeper.data.prepared import SEGMENTS
 
 CHUNK = 1_000_000
 
@@ -102,7 +104,7 @@ def write_table(engine: Engine, table: ir.Table, file: Path) -> None:
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 over the logical values: every array's and every side table's, in canonical order.
+    """SHA-256 over the logical values: every array's, every side table's and the rules', in canonical order.
 
     The bytes of the files may differ between engines and versions of libraries; what they say does not.
     """
@@ -118,6 +120,9 @@ def content_hash(folder: Path) -> str:
             digest.update(f"{path.name}:{name}:{len(table)}".encode())
             for part in column_bytes(table.column(name)):
                 digest.update(part)
+    for path in folder.glob(SEGMENTS):
+        rules = json.dumps(json.loads(path.read_text()), sort_keys=True)
+        digest.update(f"{path.name}:{rules}".encode())
     return digest.hexdigest()
 
 

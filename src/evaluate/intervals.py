@@ -1,5 +1,6 @@
 """Intervals by bootstrap over visitors: a visitor's examples resemble each other, so they are drawn together."""
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,19 +22,46 @@ class Interval(NamedTuple):
     visitors: int
 
 
-def clustered_intervals(
-    values: npt.NDArray[np.float64],
-    visitor: npt.NDArray[np.int64],
-    *,
-    resamples: int,
-    seed: int,
-    level: float = 0.95,
-) -> list[Interval]:
-    """Mean and percentile bootstrap interval of each column of `values` (n, C), clustered by `visitor` (n,).
+class Resampled(NamedTuple):
+    """Means (C,) of columns over the examples, and over each of R resamples of their visitors (R, C)."""
+
+    means: npt.NDArray[np.float64]
+    draws: npt.NDArray[np.float64]
+    examples: int
+    visitors: int
+
+    def interval(self, value: float, draws: npt.NDArray[np.float64]) -> Interval:
+        return interval_of(value, draws, examples=self.examples, visitors=self.visitors)
+
+    def mean(self, column: int) -> Interval:
+        return self.interval(self.means[column], self.draws[:, column])
+
+    def difference(self, column: int, other: int) -> Interval:
+        """Mean of one column less that of another, paired."""
+        return self.interval(self.means[column] - self.means[other], self.draws[:, column] - self.draws[:, other])
+
+    def ratio(self, column: int, other: int) -> Interval:
+        """Mean of one column over that of another, paired."""
+        return self.interval(self.means[column] / self.means[other], self.draws[:, column] / self.draws[:, other])
+
+
+def interval_of(
+    value: float, draws: npt.NDArray[np.float64], *, examples: int, visitors: int, level: float = 0.95
+) -> Interval:
+    """The percentile interval of a value, from the same value in every resample (R,)."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Interval(float(value), float(low), float(high), examples, visitors)
+
+
+def resample(
+    values: npt.NDArray[np.float64], visitor: npt.NDArray[np.int64], *, resamples: int, seed: int
+) -> Resampled:
+    """Bootstrap the means of the columns of `values` (n, C), clustered by `visitor` (n,).
 
     A resample draws as many visitors as there are, with replacement; its mean is the sum of all values of those drawn
     over the number of their examples (the ratio estimator of cluster sampling). All columns share the resamples, so a
-    column of differences is a paired comparison (Efron and Tibshirani 1993, chapters 8 and 13).
+    difference or ratio of columns is a paired comparison (Efron and Tibshirani 1993, chapters 8 and 13).
 
     Raises:
         ValueError: when there are no examples, or a value is NaN.
@@ -45,29 +73,27 @@ def clustered_intervals(
     _, cluster = np.unique(visitor, return_inverse=True)
     sizes = np.bincount(cluster).astype(np.float64)
     sums = np.stack([np.bincount(cluster, column) for column in values.T], axis=1, dtype=np.float64)
-    means = resampled_means(sums, sizes, resamples=resamples, seed=seed)
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    return [
-        Interval(float(mean), float(lo), float(hi), len(values), len(sizes))
-        for mean, lo, hi in zip(values.mean(axis=0), low, high, strict=True)
-    ]
+    blocks = drawn_times(len(sizes), resamples=resamples, seed=seed)
+    draws = np.concatenate([(times @ sums) / (times @ sizes)[:, None] for times in blocks])
+    return Resampled(values.mean(axis=0), draws, len(values), len(sizes))
 
 
-def resampled_means(
-    sums: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64], *, resamples: int, seed: int
-) -> npt.NDArray[np.float64]:
-    """Means (resamples, C) over clusters drawn with replacement; `sums` is (K, C), `sizes` (K,)."""
+def clustered_intervals(
+    values: npt.NDArray[np.float64], visitor: npt.NDArray[np.int64], *, resamples: int, seed: int
+) -> list[Interval]:
+    """Mean and percentile bootstrap interval of each column of `values` (n, C), see `resample`."""
+    found = resample(values, visitor, resamples=resamples, seed=seed)
+    return [found.mean(column) for column in range(values.shape[1])]
+
+
+def drawn_times(clusters: int, *, resamples: int, seed: int) -> Iterator[npt.NDArray[np.float64]]:
+    """How often each cluster is drawn in each resample, as blocks (rows, clusters) to bound memory."""
     generator = np.random.default_rng(seed)
-    count = len(sizes)
-    chunk = max(1, DRAWS_AT_ONCE // count)
-    means = np.empty((resamples, sums.shape[1]))
+    chunk = max(1, DRAWS_AT_ONCE // clusters)
     for begin in range(0, resamples, chunk):
         rows = min(chunk, resamples - begin)
-        drawn = generator.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
-        means[begin : begin + rows] = (times @ sums) / (times @ sizes)[:, None]
-    return means
+        drawn = generator.integers(clusters, size=(rows, clusters)) + clusters * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters).astype(np.float64)
 
 
 def verdict(difference: Interval) -> str:

@@ -13,6 +13,7 @@ from shopkeeper.evaluate.metrics import METRICS, per_example
 
 POOLED = "k>=1"
 ALL = "all"
+REPEAT, NEW, NEW_ALONE = "repeat targets", "new targets", "new targets, seen excluded"
 OPTIMUM = "optimum"
 """Family of the model that knows the truth of a simulated shop: a bound, no baseline."""
 
@@ -35,16 +36,21 @@ class Judged:
     cold: BoolArray  # (M,) the target never occurred in training
     missing: BoolArray  # (M,) the target is outside the model's catalogue
     baseline: bool
+    unseen_ranks: IntArray | None = None  # (M,) where what the history names is taken off the list
     left_out: dict[str, int] = field(default_factory=dict)  # prediction moments not among the examples, by reason
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A name, the examples it takes (n,), and, where it looks at some targets only, those (M,)."""
+    """A name, the examples it takes (n,), and, where it looks at some targets only, those (M,).
+
+    `unseen` takes the ranks among the items that the history does not name.
+    """
 
     name: str
     examples: BoolArray
     targets: BoolArray | None = None
+    unseen: bool = False
 
 
 def tabulate(
@@ -87,13 +93,18 @@ def count(judged: Judged) -> dict[str, int]:
 
 
 def slices(judged: Judged, ks: Sequence[int]) -> Iterator[Slice]:
-    """Strangers: each k, all k >= 1, and of these by kind of target. Known users: all, and by kind of target."""
+    """Strangers: each k, all k >= 1, and of these by kind of target. Known users: all, and by kind of target.
+
+    New targets are judged once more on lists without the items seen, as a shop shows them that wants to show what is new.
+    """
     if judged.population == s.STRANGERS:
         yield from (Slice(f"k={k}", judged.k == k) for k in sorted(ks))
     pooled = judged.k >= 1 if judged.population == s.STRANGERS else np.ones(len(judged.k), bool)
     yield Slice(POOLED if judged.population == s.STRANGERS else ALL, pooled)
-    yield Slice("repeat targets", pooled, judged.repeat)
-    yield Slice("new targets", pooled, ~judged.repeat)
+    yield Slice(REPEAT, pooled, judged.repeat)
+    yield Slice(NEW, pooled, ~judged.repeat)
+    if judged.unseen_ranks is not None:
+        yield Slice(NEW_ALONE, pooled, ~judged.repeat, unseen=True)
     yield Slice("cold targets", pooled, judged.cold)
 
 
@@ -122,6 +133,9 @@ def slice_rows(
 def sliced_values(judged: Judged, part: Slice, cutoff: int) -> dict[str, npt.NDArray[np.float64]]:
     """Metrics (n,) of the examples in the slice on the targets it looks at; NaN elsewhere."""
     ranks, offsets = judged.ranks, judged.offsets
+    if part.unseen:
+        assert judged.unseen_ranks is not None
+        ranks = judged.unseen_ranks
     if part.targets is not None:
         offsets = np.concatenate([[0], np.cumsum(part.targets)])[offsets]
         ranks = ranks[part.targets]

@@ -16,6 +16,7 @@ from shopkeeper.data import schema as s
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.export.golden import golden_lines
 from shopkeeper.export.graph import write_graph
+from shopkeeper.export.outcomes import outcomes_file
 from shopkeeper.export.parity import check_parity
 from shopkeeper.models.baselines import CountedModel
 from shopkeeper.models.blend import Blend
@@ -43,6 +44,8 @@ def write_bundle(
         UserError: when `output` is a folder that is no bundle, or shopkeeper-serving is not installed.
     """
     require_serving()
+    from shopkeeper_serving.bundle import OUTCOMES
+
     if output.exists() and any(output.iterdir()) and not (output / "manifest.json").exists():
         raise UserError(f"output={output} exists and is not a bundle; choose another folder")
     partial = output.with_name(f"{output.name}.partial")
@@ -53,6 +56,9 @@ def write_bundle(
         write_tables(model, partial)
         dump(partial / "item_ids.json", prepared.item_ids()[: model.vocabulary.num_items])
         dump(partial / "vocabulary.json", vocabulary(prepared, refit=refit))
+        told = outcomes_file(model)
+        if told is not None:
+            dump(partial / OUTCOMES, told)
         (partial / "MODEL_CARD.md").write_text(model_card(model, prepared, origin))
         (partial / "golden.jsonl").write_text("")
         write_manifest(model, prepared, partial, origin)
@@ -83,6 +89,8 @@ def write_tables(model: SessionModel, folder: Path, *, prefix: str = "") -> None
     if isinstance(model, NeuralModel):
         items = model.catalogue()
         save("items", items.vector[1:])
+        if items.read is not items.vector:
+            save("inputs", items.read[1:])
         save("bias", items.bias[1:].T)
         save("repeat", items.repeat[1:].T)
         write_graph(model, folder / f"{prefix}encoder.onnx")
@@ -112,13 +120,13 @@ def vocabulary(prepared: Prepared, *, refit: bool) -> dict[str, Any]:
 
 
 def write_manifest(model: SessionModel, prepared: Prepared, folder: Path, origin: Origin) -> None:
-    from shopkeeper_serving.bundle import sha256_of
+    from shopkeeper_serving.bundle import FORMAT_VERSION, sha256_of
 
     files = sorted(f for f in folder.iterdir() if f.name != "manifest.json")
     dump(
         folder / "manifest.json",
         {
-            "format_version": 1,
+            "format_version": FORMAT_VERSION,
             "name": f"{prepared.manifest['source']}-{model.family}",
             "version": origin.run_id,
             "family": model.family,

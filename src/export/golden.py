@@ -10,6 +10,7 @@ import torch
 
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Batch
+from shopkeeper.export.outcomes import expected_outcomes
 from shopkeeper.models.contract import SessionModel, rank_ready
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ START = dt.datetime(2026, 1, 5, 9, 30, tzinfo=dt.UTC)
 
 
 def golden_lines(model: SessionModel, folder: Path, *, count: int, seed: int) -> str:
-    """At least `count` requests, one JSON line each, with the ids and scores of the model's best 20 per task."""
+    """At least `count` requests, one JSON line each, with the ids and scores of the model's best 20 per task.
+
+    Of a model that tells outcomes also with what it says of the visitor.
+    """
     import msgspec
 
     from shopkeeper_serving.bundle import read_bundle
@@ -37,16 +41,19 @@ def golden_lines(model: SessionModel, folder: Path, *, count: int, seed: int) ->
         gap_seconds=bundle.manifest.receipt_gap_seconds,
         max_len=bundle.manifest.max_len,
     )
-    scores = rank_ready(model, as_batch(inputs)).numpy()
+    batch = as_batch(inputs)
+    scores = rank_ready(model, batch)
+    told = expected_outcomes(model, batch, scores, tolerance=bundle.manifest.score_tolerance)
     return "".join(
-        json.dumps({"request": request, **answer(scores[i], model.tasks, bundle.item_ids)}) + "\n"
-        for i, request in enumerate(requests)
+        json.dumps({"request": request, **answer(own.numpy(), model.tasks, bundle.item_ids), **said}) + "\n"
+        for request, own, said in zip(requests, scores, told, strict=True)
     )
 
 
 def as_batch(inputs: "Inputs") -> Batch:
     """Serving's model input as training's batch."""
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(inputs, name))) for name in Batch._fields[:-1]}
+    names = [name for name in Batch._fields if name not in ("targets", "labels")]
+    tensors: dict[str, Any] = {n: torch.from_numpy(np.ascontiguousarray(getattr(inputs, n))) for n in names}
     return Batch(**tensors, targets=())
 
 

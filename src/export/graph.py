@@ -1,4 +1,5 @@
-"""The encoder as an ONNX graph: pooled item vectors and a history's codes in, queries and repeat bonuses out.
+"""The encoder as an ONNX graph: pooled item vectors and a history's codes in; queries, repeat bonuses and the logits
+of all outcomes out.
 
 The item table stays outside, so the graph's size does not depend on the catalogue.
 """
@@ -35,9 +36,14 @@ class Answer(nn.Module):
         last_event: Tensor,
         steps: Tensor,
         popularity: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         seen = Seen(times, bought, steps_ago, seconds_ago, last_event, steps, popularity)
-        return self.model.answer(vectors, event, context, time, length, seen)
+        return self.model.answer(vectors, event, context, time, length, seen)[: len(outputs(self.model))]
+
+
+def outputs(model: NeuralModel) -> list[str]:
+    """Names of what the graph answers; logits of all outcomes in a row where the model has any."""
+    return ["query", "bonus", *(["logits"] if model.outcomes else [])]
 
 
 def write_graph(model: NeuralModel, path: Path) -> None:
@@ -71,7 +77,7 @@ def write_graph(model: NeuralModel, path: Path) -> None:
             Answer(model).eval(),
             kwargs=example,
             input_names=list(example),
-            output_names=["query", "bonus"],
+            output_names=outputs(model),
             dynamic_shapes=shapes,
             opset_version=20,
             dynamo=True,

@@ -11,6 +11,7 @@ from shopkeeper.data import schema as s
 from shopkeeper.data.batches import collate, example_pieces
 from shopkeeper.data.examples import Examples, stranger_examples
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.export.outcomes import expected_outcomes
 from shopkeeper.models.contract import SessionModel, rank_ready
 
 if TYPE_CHECKING:
@@ -21,17 +22,23 @@ KS = [0, 1, 2, 5, 10, 100]
 
 
 def check_parity(model: SessionModel, prepared: Prepared, folder: Path, *, tolerance: float) -> None:
-    """Compare the best 20 of validation strangers, from prepared rows and from raw events.
+    """Compare the best 20 and the outcomes of validation strangers, from prepared rows and from raw events.
 
     Raises:
-        UserError: when a score differs by more than `tolerance`; the bundle is not written then.
+        UserError: when a score or probability differs by more than `tolerance`; the bundle is not written then.
     """
+    import msgspec
+
+    from shopkeeper_serving.golden import Golden
     from shopkeeper_serving.predictor import Predictor
+    from shopkeeper_serving.schemas import PredictRequest
 
     predictor = Predictor.load(folder)
     examples = some_examples(prepared)
     pieces = example_pieces(examples, model.max_len)
-    trained = rank_ready(model, collate(prepared, pieces, model.vocabulary)).numpy()
+    batch = collate(prepared, pieces, model.vocabulary)
+    scored = rank_ready(model, batch)
+    trained = scored.numpy()
     answers = predictor.predict_many(raw_histories(prepared, examples), k=20)
     index = {item: i for i, item in enumerate(predictor.bundle.item_ids)}
     for h, task in enumerate(model.tasks):
@@ -45,6 +52,14 @@ def check_parity(model: SessionModel, prepared: Prepared, folder: Path, *, toler
                     f"the exported model does not answer as the trained one: {task} scores differ by {worst:.2g} "
                     f"(allowed {tolerance:g}); please report this with your config"
                 )
+    for told, given in zip(expected_outcomes(model, batch, scored, tolerance=tolerance), answers, strict=True):
+        nobody = {"request": PredictRequest(events=[]), "item_ids": {}, "scores": {}}
+        wrong = msgspec.convert({**nobody, **told}, Golden).disagreement(given, tolerance)
+        if wrong is not None:
+            raise UserError(
+                f"the exported model does not answer as the trained one: {wrong} differs by more than {tolerance:g}; "
+                "please report this with your config"
+            )
 
 
 def some_examples(prepared: Prepared) -> Examples:

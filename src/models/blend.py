@@ -39,7 +39,9 @@ class Blend(SessionModel):
     """
 
     family = "blend"
+    kind = "blend"
     trained_by_gradient = True
+    scores_are_logits = True
 
     def __init__(
         self,
@@ -106,9 +108,17 @@ class Blend(SessionModel):
         seen = torch.where(nothing_known(batch), 0, batch.length - 1)
         return torch.bucketize(seen, self.ks, right=True) - 1
 
-    def classify(self, batch: Batch) -> list[Tensor]:
-        speaker = next((part for part in self.named_parts().values() if part.outcomes), None)
-        return speaker.classify(batch) if speaker else []
+    def raw_outcomes(self, batch: Batch) -> list[Tensor]:
+        speaker = self.speaker()
+        return speaker.raw_outcomes(batch) if speaker else []
+
+    def outcome_priors(self) -> list[Tensor]:
+        speaker = self.speaker()
+        return speaker.outcome_priors() if speaker else []
+
+    def speaker(self) -> SessionModel | None:
+        """The part that tells the outcomes."""
+        return next((part for part in self.named_parts().values() if part.outcomes), None)
 
 
 def standard(part: SessionModel, scores: Tensor) -> Tensor:

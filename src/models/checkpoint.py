@@ -1,7 +1,7 @@
 """A model as one file: its YAML values, the sizes it was built for, and its weights or tables; no code, no pickle."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +9,61 @@ import torch
 
 from shopkeeper.config import UserError
 from shopkeeper.data.batches import Vocabulary
+from shopkeeper.data.outcomes import Outcome
+from shopkeeper.models.calibration import Calibration
 from shopkeeper.models.contract import SessionModel
 
 
 def build_model(
-    config: Mapping[str, Any], *, vocabulary: Vocabulary, tasks: list[str], max_len: int, facts: Mapping[str, Any]
+    config: Mapping[str, Any],
+    *,
+    vocabulary: Vocabulary,
+    tasks: list[str],
+    max_len: int,
+    facts: Mapping[str, Any],
+    outcomes: Sequence[Outcome] = (),
 ) -> SessionModel:
     """Build the class that `_target_` names from the other values of its YAML.
 
-    `facts` are learned from the data (no YAML may set them); each class takes those its constructor names. `parts`, by
-    name, are the YAML of models of their own, built likewise.
+    `facts` are learned from the data (no YAML may set them); each class takes those its constructor names. Outcomes
+    are for a class that is trained by gradient; the others only rank. `parts`, by name, are the YAML of models of their
+    own, built likewise.
 
     Raises:
         UserError: when the class is unknown or refuses a value; the message names it.
     """
-    values = dict(config)
+    kind = model_class(config)
+    values = {key: value for key, value in config.items() if key != "_target_"}
     if "parts" in values:
         sizes: dict[str, Any] = {"vocabulary": vocabulary, "tasks": tasks, "max_len": max_len, "facts": facts}
-        values["parts"] = {name: build_model(part, **sizes) for name, part in values["parts"].items()}
-    module, _, name = str(values.pop("_target_")).rpartition(".")
+        values["parts"] = {
+            name: build_model(part, **sizes, outcomes=outcomes) for name, part in values["parts"].items()
+        }
+    elif kind.trained_by_gradient and outcomes:
+        values["outcomes"] = list(outcomes)
     try:
-        kind = getattr(importlib.import_module(module), name)
         wanted = {key: value for key, value in facts.items() if key in kind.__init__.__annotations__}
-        return kind(vocabulary=vocabulary, tasks=tasks, max_len=max_len, **values, **wanted)  # type: ignore[no-any-return]
+        return kind(vocabulary=vocabulary, tasks=tasks, max_len=max_len, **values, **wanted)
     except KeyError as error:
         raise UserError(f"model: a value is missing: {error}") from error
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"model: {error}") from error
+
+
+def model_class(config: Mapping[str, Any]) -> type[SessionModel]:
+    """The class that `_target_` names.
+
+    Raises:
+        UserError: when there is none, or it is no model.
+    """
+    module, _, name = str(config.get("_target_")).rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"model: {error}") from error
+    if not (isinstance(kind, type) and issubclass(kind, SessionModel)):
+        raise UserError(f"model: {config.get('_target_')} is not a model")
+    return kind
 
 
 def save_model(path: Path, model: SessionModel, *, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -46,6 +74,8 @@ def save_model(path: Path, model: SessionModel, *, config: Mapping[str, Any], fa
         "tasks": model.tasks,
         "max_len": model.max_len,
         "facts": dict(facts),
+        "outcomes": [[outcome.name, list(outcome.classes)] for outcome in model.outcomes],
+        "calibration": model.calibration.as_dict() if model.calibration else None,
         "state": model.state_dict(),
     }
     partial = path.with_suffix(".partial")
@@ -72,6 +102,9 @@ def load_model(path: Path) -> SessionModel:
         tasks=content["tasks"],
         max_len=content["max_len"],
         facts=content["facts"],
+        outcomes=[Outcome(name, tuple(classes)) for name, classes in content["outcomes"]],
     )
     model.restore(content["state"])
+    if content["calibration"]:
+        model.calibration = Calibration.from_dict(content["calibration"])
     return model.eval()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Batch, Vocabulary
 from shopkeeper.data.outcomes import Outcome
 from shopkeeper.data.prepared import IntArray, Prepared, Window, ragged_ranges
+from shopkeeper.models.calibration import Calibration, scaled
 
 DAY = 86_400_000_000
 """Microseconds."""
@@ -28,24 +30,37 @@ class FitData(NamedTuple):
         """Numbers of the window's rows (R,)."""
         return ragged_ranges(self.window.start, self.window.end)
 
+    def target_rows(self, task: str | None) -> IntArray:
+        """Numbers of the rows whose item can be a target of the task: purchases, or events of any kind (also None)."""
+        rows = self.rows()
+        kept = np.asarray(self.prepared.rows["item"])[rows] > 0
+        if task == s.TASK_PURCHASE:
+            kept &= np.asarray(self.prepared.rows["order"])[rows] >= 0
+        return rows[kept]
+
     def target_counts(self, task: str, *, since: int | None = None, half_life_days: float | None = None) -> np.ndarray:
         """How often each item is a target of the task (V,) float32: purchases, or events of any kind.
 
         `since` (microseconds) leaves out what came earlier; with `half_life_days` an event of that age, seen from
         the latest one, counts half.
         """
-        rows = self.rows()
+        rows = self.target_rows(task)
         item = np.asarray(self.prepared.rows["item"])[rows]
         time = np.asarray(self.prepared.rows["time"])[rows]
-        kept = item > 0
-        if task == s.TASK_PURCHASE:
-            kept &= np.asarray(self.prepared.rows["order"])[rows] >= 0
-        if since is not None:
-            kept &= time >= since
+        kept = slice(None) if since is None else time >= since
         age_days = (self.last_time() - time[kept]) / DAY
         weights = None if half_life_days is None else 0.5 ** (age_days / half_life_days)
         counts = np.bincount(item[kept], weights, minlength=self.vocabulary.num_items + 1)[1:]
         return counts.astype(np.float32)
+
+    def event_counts(self) -> np.ndarray:
+        """How many rows name each item (V,) float32."""
+        item = np.asarray(self.prepared.rows["item"])[self.rows()]
+        return np.bincount(item, minlength=self.vocabulary.num_items + 1)[1:].astype(np.float32)
+
+    def catalogue(self) -> pd.DataFrame:
+        """What the items table says of each item of the vocabulary (V rows); it was known before anything happened."""
+        return self.prepared.items_frame().iloc[: self.vocabulary.num_items]
 
     def last_time(self) -> int:
         """Time of the latest row, in microseconds."""
@@ -56,14 +71,18 @@ class SessionModel(nn.Module, ABC):
     """Base of all model families.
 
     A model is built from plain values (its YAML, the vocabulary sizes, the tasks, the longest history it reads), so
-    that a checkpoint rebuilds it without anything else. `trained_by_gradient` says whether `fit` is all there is.
+    that a checkpoint rebuilds it without anything else. `trained_by_gradient` says whether `fit` is all there is, `kind`
+    by which of its scorers serving answers.
 
     Invariants, held by the contract suite: padding and batch order change nothing, items inside a step have no
     order, an unknown item counts as none, and scores are finite.
     """
 
     family: ClassVar[str]
+    kind: ClassVar[str]
     trained_by_gradient: ClassVar[bool] = False
+    scores_are_logits: ClassVar[bool] = False
+    """Whether the softmax of the scores over the catalogue says how likely each item is."""
 
     def __init__(
         self, *, vocabulary: Vocabulary, tasks: list[str], max_len: int, outcomes: Sequence[Outcome] = ()
@@ -73,6 +92,7 @@ class SessionModel(nn.Module, ABC):
         self.tasks = list(tasks)
         self.max_len = max_len
         self.outcomes = list(outcomes)
+        self.calibration: Calibration | None = None  # fitted on validation, after training
 
     @abstractmethod
     def fit(self, data: FitData) -> None:
@@ -95,8 +115,29 @@ class SessionModel(nn.Module, ABC):
 
         A model that ranks only has no outcomes.
         """
+        told = zip(self.outcomes, self.raw_outcomes(batch), self.outcome_priors(), strict=True)
+        return [self.answered(outcome.name, own, prior, batch) for outcome, own, prior in told]
+
+    def raw_outcomes(self, batch: Batch) -> list[Tensor]:
+        """What `classify` calibrates: raw logits (B, classes) per outcome of the model."""
         assert not self.outcomes, f"{type(self).__name__} predicts no outcomes"
         return []
+
+    def outcome_priors(self) -> list[Tensor]:
+        """Log probability of each class (classes,) where nothing is known of a visitor, per outcome of the model."""
+        assert not self.outcomes, f"{type(self).__name__} predicts no outcomes"
+        return []
+
+    def answered(self, outcome: str, logits: Tensor, prior: Tensor, batch: Batch) -> Tensor:
+        """Log probabilities (B, classes) as they are judged and served, from a head's raw logits (B, classes).
+
+        Calibrated where a calibration was fitted; a history of which nothing is known is answered from the prior.
+        """
+        found = torch.log_softmax(logits, dim=-1)
+        if self.calibration is not None:
+            scale = self.calibration.at(self.calibration.scales[outcome], batch.length - 1)
+            found = scaled(found, prior, scale)
+        return torch.where(nothing_known(batch)[:, None], prior, found)
 
 
 def nothing_known(batch: Batch) -> Tensor:

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from shopkeeper.data import schema as s
 from shopkeeper.models.contract import FitData
 
 SHRINK = 1.0
@@ -18,14 +17,10 @@ LENGTH_POWER = 0.25
 
 def session_items(data: FitData, task: str | None) -> sp.csr_array:
     """Which items occur (or are targets of the task) in which session, as 0/1 float32 (sessions, V)."""
-    rows = data.rows()
-    item = np.asarray(data.prepared.rows["item"])[rows]
-    kept = item > 0
-    if task == s.TASK_PURCHASE:
-        kept &= np.asarray(data.prepared.rows["order"])[rows] >= 0
-    session = np.asarray(data.prepared.rows["session"])[rows[kept]]
+    rows = data.target_rows(task)
+    item, session = (np.asarray(data.prepared.rows[name])[rows] for name in ("item", "session"))
     shape = (len(data.prepared.sessions["time"]), data.vocabulary.num_items)
-    table = sp.csr_array((np.ones(len(session), np.float32), (session, item[kept] - 1)), shape=shape)
+    table = sp.csr_array((np.ones(len(session), np.float32), (session, item - 1)), shape=shape)
     table.sum_duplicates()
     table.data[:] = 1.0
     return table

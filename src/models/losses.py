@@ -1,13 +1,18 @@
-"""Losses as pure functions of scores: a softmax over the catalogue, in full or on a shared sample.
+"""Losses as pure functions of scores: a softmax over the catalogue, in full or on a shared sample; gBCE; BPR-max.
 
-Legend: P positions, M (position, target) pairs, V items, S sampled items, U distinct items of a history.
+Legend: P positions, M (position, target) pairs, V items, S sampled items, U distinct items of a history, N rivals: what
+a target is compared with.
 """
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+LOWEST = -1e9
+"""Score of a rival that does not count; finite, so that no gradient is NaN."""
 
 
 class Sample(NamedTuple):
@@ -89,3 +94,36 @@ def softmax_loss(target_scores: Tensor, log_sums: Tensor, weight: Tensor, *, pos
     if not exact:
         log_sums = torch.logaddexp(log_sums, target_scores)
     return (weight * (log_sums - target_scores)).sum() / max(positions, 1)
+
+
+def gbce_power(sampling_rate: float, calibration: float) -> float:
+    """beta = a * (t * (1 - 1 / a) + 1 / a) for the sampling rate a and the calibration t, both from 0 to 1.
+
+    With t = 0 it is 1, plain binary cross-entropy; with t = 1 it is a, at which sigmoid(score) is a probability
+    although only a share a of the negatives was seen (Petrov and Macdonald 2023, arXiv:2308.07192).
+    """
+    return sampling_rate * (calibration * (1 - 1 / sampling_rate) + 1 / sampling_rate)
+
+
+def gbce_loss(
+    target_scores: Tensor, rivals: Tensor, allowed: Tensor, weight: Tensor, *, power: float, positions: int
+) -> Tensor:
+    """Binary cross-entropy with the likelihood of a target to the power beta, averaged over positions.
+
+    loss = (-sum_j weight_j * log sigmoid(score_j) ** beta - sum_p sum_n log(1 - sigmoid(rival_pn))) / positions over
+    the `allowed` of the rivals (P, N) of each position that has a target.
+    """
+    positive = power * (weight * F.softplus(-target_scores)).sum()
+    negative = torch.where(allowed, F.softplus(rivals), 0.0).sum()
+    return (positive + negative) / max(positions, 1)
+
+
+def bpr_max_loss(target_scores: Tensor, rivals: Tensor, allowed: Tensor, *, regularisation: float) -> Tensor:
+    """Surprise (M,) that each target beats its rivals (M, N), the strongest of them above all.
+
+    loss = -log sum_n w_n sigmoid(score - rival_n) + regularisation * sum_n w_n rival_n ** 2, with w the softmax of the
+    `allowed` rivals (Hidasi and Karatzoglou 2018, arXiv:1706.03847, BPR-max with score regularisation).
+    """
+    log_share = F.log_softmax(torch.where(allowed, rivals, LOWEST), dim=-1)
+    beaten = torch.logsumexp(log_share + F.logsigmoid(target_scores[:, None] - rivals), dim=-1)
+    return regularisation * (log_share.exp() * rivals.square()).sum(dim=-1) - beaten

@@ -10,14 +10,18 @@ Legend: B histories, T tokens, D embed_dim, H tasks, U distinct items of a histo
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shopkeeper.data.batches import Batch, TaskTargets, Vocabulary
+from shopkeeper.data.outcomes import Outcome
 from shopkeeper.models.contract import FitData, SessionModel
 from shopkeeper.models.criteria import Contest, Criterion
+from shopkeeper.models.heads import OutcomeHeads
 from shopkeeper.models.items import Items, ItemTable
 from shopkeeper.models.losses import Sample
 from shopkeeper.models.repeats import RepeatTerm, Seen, observe
@@ -37,9 +41,16 @@ class NeuralModel(SessionModel):
         half_life_days: how fast an event loses weight in the popularity that scores start from.
         context_dropout: share of training histories whose entry context and time are blanked.
         purchase_code: event code of a purchase, -1 where the log has none.
+        outcomes: what is predicted beside the rankings.
+        heads: values of the outcomes' heads (`OutcomeHeads`); asked for where there are outcomes.
+        content: settings of the items' content tower (see `content.ContentSettings`); None: ids alone.
+        tie: whether steps are read by the vectors that queries are multiplied with, or by some of their own.
+        scale: per task, the length of a query after a step, so that scores are cosines times it; None: free.
     """
 
+    kind = "encoder"
     trained_by_gradient = True
+    scores_are_logits = True
 
     def __init__(
         self,
@@ -54,14 +65,25 @@ class NeuralModel(SessionModel):
         half_life_days: float,
         context_dropout: float,
         purchase_code: int,
+        outcomes: Sequence[Outcome] = (),
+        heads: Mapping[str, Any] | None = None,
+        content: Mapping[str, Any] | None = None,
+        tie: bool = True,
+        scale: Mapping[str, float | None] | None = None,
     ) -> None:
-        super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len)
+        super().__init__(vocabulary=vocabulary, tasks=tasks, max_len=max_len, outcomes=outcomes)
         if embed_dim < 1:
             raise ValueError(f"embed_dim={embed_dim} must be at least 1")
         self.dim, self.context_dropout, self.purchase_code = embed_dim, context_dropout, purchase_code
         self.items = ItemTable(
-            num_items=vocabulary.num_items, dim=embed_dim, num_tasks=len(tasks), half_life_days=half_life_days
+            num_items=vocabulary.num_items,
+            dim=embed_dim,
+            num_tasks=len(tasks),
+            half_life_days=half_life_days,
+            content=content,
+            tie=tie,
         )
+        self.scale = [(scale or {}).get(task) for task in tasks]
         self.event = nn.Embedding(vocabulary.num_events + 1, embed_dim)
         self.context = nn.ModuleList(nn.Embedding(size + 1, embed_dim) for size in vocabulary.context)
         self.hour, self.weekday = nn.Embedding(25, embed_dim), nn.Embedding(8, embed_dim)
@@ -73,6 +95,11 @@ class NeuralModel(SessionModel):
         self.drop = nn.Dropout(dropout)
         self.repeat = RepeatTerm(
             dim=embed_dim, num_events=vocabulary.num_events, start=[float(repeat_start[task]) for task in tasks]
+        )
+        self.outcome_heads = (
+            OutcomeHeads(outcomes, dim=embed_dim, num_events=vocabulary.num_events, max_len=max_len, **(heads or {}))
+            if outcomes
+            else None
         )
         self.register_buffer("gap_borders", 2 ** torch.arange(GAP_BUCKETS, dtype=torch.int64))
         self.gap_borders: Tensor
@@ -92,6 +119,8 @@ class NeuralModel(SessionModel):
 
     def fit(self, data: FitData) -> None:
         self.items.fit(data, self.tasks)
+        if self.outcome_heads is not None:
+            self.outcome_heads.fit(data)
 
     def prior_scores(self) -> Tensor:
         return self.items.popularity[1:].T
@@ -114,7 +143,7 @@ class NeuralModel(SessionModel):
     def pool(self, batch: Batch, items: Items) -> Tensor:
         """Mean vector of each step's items (B, T, D); zero where a step has none."""
         count, width = batch.event.shape
-        chosen = items.vector[items.rows(batch.bag_item)]
+        chosen = items.read[items.rows(batch.bag_item)]
         pooled = chosen.new_zeros(count * width, self.dim).index_add_(0, batch.bag_cell, chosen)
         sizes = chosen.new_zeros(count * width).index_add_(0, batch.bag_cell, chosen.new_ones(len(chosen)))
         return (pooled / sizes.clamp(min=1.0)[:, None]).view(count, width, -1)
@@ -139,18 +168,23 @@ class NeuralModel(SessionModel):
         """
         flat = torch.where(first, self.opening(hidden), self.head(hidden))
         queries: Tensor = flat.view(*hidden.shape[:-1], len(self.tasks), self.dim)
-        return queries
+        if not any(self.scale):
+            return queries
+        each = zip(queries.unbind(-2), self.scale, strict=True)
+        scaled = torch.stack([q if size is None else F.normalize(q, dim=-1) * size for q, size in each], dim=-2)
+        return torch.where(first[..., None], queries, scaled)
 
     # --- training ------------------------------------------------------------------------------------------------
 
     def losses(self, batch: Batch, criteria: list[Criterion]) -> list[Tensor]:
-        """Loss of each task by its criterion.
+        """Loss of each task by its criterion, then cross-entropy of each outcome.
 
         Averaged over all positions, also those without a target of the task: a rare target does not shout.
         """
         samples = [criterion.draw() for criterion in criteria]
         items = self.named_items(batch, samples)
-        hidden = self.encode(self.pool(batch, items), batch.event, *self.drop_context(batch))
+        vectors, (context, time) = self.pool(batch, items), self.drop_context(batch)
+        hidden = self.encode(vectors, batch.event, context, time)
         query = self.queries(hidden, (torch.arange(hidden.shape[1], device=hidden.device) == 0)[:, None])
         slots = items.rows(batch.seen)
         seen = observe(batch, items.popularity[slots, 0], self.purchase_code)
@@ -160,10 +194,13 @@ class NeuralModel(SessionModel):
         for h, (targets, criterion, sample) in enumerate(zip(batch.targets, criteria, samples, strict=True)):
             near = torch.bmm(query[:, :, h], items.vector[slots].transpose(1, 2)) + items.bias[slots, h][:, None]
             if len(targets.cell):
-                own = contest(targets, query[:, :, h], near, bonus[..., h], mask, items, h, int(batch.length.sum()))
+                own = contest(targets, query[:, :, h], near, bonus[..., h], mask, items, slots, h, batch)
                 losses.append(criterion.loss(own, sample and Sample(items.rows(sample.item), sample.log_expected)))
             else:
                 losses.append(query.sum() * 0.0)
+        if self.outcome_heads is not None:
+            logits = self.outcome_heads(hidden, vectors, batch.event, time)
+            losses += self.outcome_heads.losses(logits, batch.labels, batch.length)
         return losses
 
     def named_items(self, batch: Batch, samples: list[Sample | None]) -> Items:
@@ -187,12 +224,23 @@ class NeuralModel(SessionModel):
         seen = observe(batch, items.popularity[batch.seen, 0], self.purchase_code)
         last = (batch.length - 1)[:, None, None]
         at_end = Seen(*(x.gather(1, last.expand(-1, 1, x.shape[2]))[:, 0] for x in seen))
-        query, bonus = self.answer(
+        query, bonus, _ = self.answer(
             self.pool(batch, items), batch.event, batch.context, batch.time, batch.length, at_end
         )
         bonus = bonus + items.repeat[batch.seen].transpose(1, 2)
         scores = query @ items.vector[1:].T + items.bias[1:].T
         return add_to_seen(scores, batch.seen, torch.where(at_end.times[:, None] > 0, bonus, 0.0))
+
+    def raw_outcomes(self, batch: Batch) -> list[Tensor]:
+        if self.outcome_heads is None:
+            return []
+        vectors = self.pool(batch, self.catalogue())
+        hidden = self.encode(vectors, batch.event, batch.context, batch.time)
+        logits = self.outcome_logits(hidden, vectors, batch.event, batch.time, batch.length)
+        return self.outcome_heads.split(logits)
+
+    def outcome_priors(self) -> list[Tensor]:
+        return [] if self.outcome_heads is None else self.outcome_heads.split(self.outcome_heads.prior)
 
     def catalogue(self) -> Items:
         """The whole catalogue, kept between calls for as long as no weight changes."""
@@ -203,12 +251,25 @@ class NeuralModel(SessionModel):
 
     def answer(
         self, vectors: Tensor, event: Tensor, context: Tensor, time: Tensor, length: Tensor, seen: Seen
-    ) -> tuple[Tensor, Tensor]:
-        """Queries (B, H, D) and bonuses of seen items (B, H, U) after the last token: what the exported graph is."""
-        hidden = self.encode(vectors, event, context, time)
-        last = (length - 1)[:, None, None].expand(-1, 1, hidden.shape[2])
-        hidden = hidden.gather(1, last)[:, 0]
-        return self.queries(hidden, (length == 1)[:, None]), self.repeat(hidden, seen).transpose(1, 2)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, D), bonuses of seen items (B, H, U) and raw logits of all outcomes (B, C), C may be 0, after
+        the last token: what the exported graph is."""
+        states = self.encode(vectors, event, context, time)
+        hidden = at_last(states, length)
+        logits = self.outcome_logits(states, vectors, event, time, length)
+        return self.queries(hidden, (length == 1)[:, None]), self.repeat(hidden, seen).transpose(1, 2), logits
+
+    def outcome_logits(self, hidden: Tensor, vectors: Tensor, event: Tensor, time: Tensor, length: Tensor) -> Tensor:
+        """Raw logits (B, C) after the last token, from what is known after each."""
+        if self.outcome_heads is None:
+            return hidden.new_zeros(len(hidden), 0)
+        return at_last(self.outcome_heads(hidden, vectors, event, time), length)
+
+
+def at_last(values: Tensor, length: Tensor) -> Tensor:
+    """Of values after each token (B, T, N) those after the last (B, N)."""
+    last = (length - 1)[:, None, None].expand(-1, 1, values.shape[2])
+    return values.gather(1, last)[:, 0]
 
 
 def contest(
@@ -218,10 +279,14 @@ def contest(
     bonus: Tensor,
     mask: Tensor,
     items: Items,
+    held: Tensor,
     h: int,
-    positions: int,
+    batch: Batch,
 ) -> Contest:
-    """Gather what is compared at the positions that have a target of task h; near, bonus and mask are (B, T, U)."""
+    """Gather what is compared at the positions that have a target of task h.
+
+    near, bonus and mask are (B, T, U); `held` (B, U) are the rows of the history's items.
+    """
     cells, owner = torch.unique(targets.cell, return_inverse=True)
     bonus, mask = bonus.flatten(0, 1)[cells], mask.flatten(0, 1)[cells]
     slot = targets.slot.clamp(min=0)
@@ -233,11 +298,13 @@ def contest(
         seen=near.flatten(0, 1)[cells],
         bonus=bonus,
         mask=mask,
+        held=held[torch.div(cells, batch.event.shape[1], rounding_mode="floor")],
         target=items.rows(targets.item),
+        slot=targets.slot,
         owner=owner,
         raised=torch.where(raised, bonus[owner, slot], 0.0),
         weight=targets.weight,
-        positions=positions,
+        positions=int(batch.length.sum()),
     )
 
 

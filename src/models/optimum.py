@@ -10,6 +10,7 @@ The moments that `evaluate` judges lie inside a split, whose end the equations d
 is none there. As pauses depend on nothing, that takes away from all moments alike.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Batch, Vocabulary
+from shopkeeper.data.outcomes import Outcome
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import SimulationConfig
 from shopkeeper.data.simulation import (
@@ -38,6 +40,7 @@ from shopkeeper.data.simulation import (
     VIEW,
     look_ahead,
     make_shop,
+    still_buys,
 )
 from shopkeeper.models.contract import FitData, SessionModel
 
@@ -47,6 +50,10 @@ IntArray = npt.NDArray[np.int64]
 NEW_VISIT = 30 * 60
 """Seconds: pauses inside visits are shorter, those between them longer."""
 TINY = 1e-30
+
+
+PERSONA = "persona "
+"""Names of personas in the table of users, before their number."""
 
 
 class State(NamedTuple):
@@ -62,11 +69,18 @@ class Optimum(SessionModel):
     """Scores are log probabilities of the process itself; nothing is learned."""
 
     family = "optimum"
+    scores_are_logits = True
 
-    def __init__(self, prepared: Prepared, *, tasks: list[str]) -> None:
-        super().__init__(vocabulary=Vocabulary.of(prepared, refit=False), tasks=tasks, max_len=100_000)
+    def __init__(self, prepared: Prepared, *, tasks: list[str], outcomes: Sequence[Outcome] = ()) -> None:
+        """Of the outcomes those stay that the process tells: who the visitor is, and whether the visit still buys."""
         self.shop = make_shop(SimulationConfig(**prepared.manifest["config"]["simulation"]))
-        self.outlook = look_ahead(self.shop)
+        super().__init__(
+            vocabulary=Vocabulary.of(prepared, refit=False),
+            tasks=tasks,
+            max_len=100_000,
+            outcomes=[o for o in outcomes if o.name == s.INTENT or is_persona(o, len(self.shop.persona))],
+        )
+        self.outlook, self.buys = look_ahead(self.shop), still_buys(self.shop)
         number = {f"i{i}": i for i in range(len(self.shop.category))}
         known = prepared.item_ids()[: self.vocabulary.num_items]
         self.item_of = np.array([-1, *(number[name] for name in known)])  # code -> item of the shop
@@ -95,6 +109,20 @@ class Optimum(SessionModel):
     def score(self, batch: Batch) -> Tensor:
         state, last_item = self.follow(batch)
         return self.look(state, last_item)
+
+    def classify(self, batch: Batch) -> list[Tensor]:
+        state, _ = self.follow(batch)
+        said = [self.intent(state) if o.name == s.INTENT else self.persona(state, o) for o in self.outcomes]
+        return [torch.from_numpy(np.log(np.maximum(p, TINY))).float() for p in said]
+
+    def intent(self, state: State) -> Array:
+        """P(no order in the rest of the visit), P(one) (B, 2): the mean over intents of what each would do."""
+        buys = np.einsum("bzh,hb->b", state.weight, self.buys[:, state.kind])
+        return np.stack([1 - buys, buys], axis=1)
+
+    def persona(self, state: State, outcome: Outcome) -> Array:
+        """P(persona | all that was seen) in the order of the outcome's classes (B, C)."""
+        return np.asarray(state.weight.sum(axis=2)[:, [int(name.removeprefix(PERSONA)) for name in outcome.classes]])
 
     def personas(self, batch: Batch) -> Array:
         """Probability of each persona given the history (B, Z)."""
@@ -216,6 +244,11 @@ class Optimum(SessionModel):
         for z in range(fresh.shape[1]):
             found += fresh[:, z, shop.category] * shop.share[z]
         return found
+
+
+def is_persona(outcome: Outcome, personas: int) -> bool:
+    """Whether the classes are the hidden personas themselves, and all of them."""
+    return sorted(outcome.classes) == sorted(f"{PERSONA}{z}" for z in range(personas))
 
 
 def context_table(names: list[str], values: tuple[str, ...], table: Array) -> Array:

@@ -1,16 +1,20 @@
-"""VMIS-kNN (Kersbergen et al. 2022, https://doi.org/10.1145/3514221.3517901): what sessions like this one hold.
+"""Neighbours among the sessions of train: what sessions like this one hold; VMIS-kNN, VS-kNN and STAN.
 
 A query is the visible history, its last `max_query` steps; a step's distinct items count at their latest place. With n
-steps and an item a steps ago (1 = the latest), the item weighs (n - a + 1) / n. Of the sessions that share an item,
-the `most_recent` latest are compared, and the `neighbours` with the highest sum r of weights of shared items are kept.
-An item i of a neighbour gains
+steps and an item a steps ago (1 = the latest), the item weighs
 
-    r * max(0, 1 - 0.1 a) * log(sessions / sessions with i) / k
+    w(a) = ((n - a + 1) / n) ** query_power * exp(-query_rate * (a - 1))
 
-where k is `neighbours` and a is how many steps ago the latest shared item was: as Serenade has it
-(https://github.com/bolcom/serenade), but for the constant k, and for the floor at zero, below which its weight falls
-after ten steps.
+Of the sessions that share an item, the `most_recent` latest are compared, and the `neighbours` with the highest
+likeness r = worth * sum of w over the shared items are kept. An item i of a neighbour gains
+
+    r * max(0, 1 - match_slope * a) * a ** -match_power * exp(-place_rate * |p_i - p|) * item_weight_i / neighbours
+
+where a is how many steps ago the latest shared item was, p its place in the neighbour (the steps before it; the latest
+of them where it stands there more than once) and p_i that of i. Each model below says what it takes for these numbers.
 """
+
+from abc import abstractmethod
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +24,14 @@ from torch import Tensor
 
 from shopkeeper.data.batches import Batch, Vocabulary
 from shopkeeper.models.baselines import CountedModel
-from shopkeeper.models.contract import FitData
-from shopkeeper.models.cooccurrence import session_items
+from shopkeeper.models.contract import DAY, FitData
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
-class VMISKNN(CountedModel):
-    """See the module's docstring.
+class SessionNeighbours(CountedModel):
+    """What the three have in common.
 
     Args:
         most_recent: m, sessions compared; an item's index holds no more of them.
@@ -36,7 +40,7 @@ class VMISKNN(CountedModel):
         window_days: of the popularity that breaks ties and answers where no session is alike.
     """
 
-    family = "vmis_knn"
+    kind = "sessions"
 
     def __init__(
         self,
@@ -56,69 +60,213 @@ class VMISKNN(CountedModel):
         self.most_recent, self.neighbours, self.max_query = most_recent, neighbours, max_query
         self.window_days = window_days
 
+    @abstractmethod
+    def numbers(self) -> dict[str, float]:
+        """The numbers of the module's docstring that are not zero."""
+
     def params(self) -> dict[str, float]:
-        return {name: getattr(self, name) for name in ("most_recent", "neighbours", "max_query")}
+        names = ("query_power", "query_rate", "match_slope", "match_power", "place_rate")
+        sizes = {name: float(getattr(self, name)) for name in ("most_recent", "neighbours", "max_query")}
+        return sizes | dict.fromkeys(names, 0.0) | self.numbers()
+
+    def weigh_items(self, idf: FloatArray) -> FloatArray:
+        """Of each item, from its idf = log(sessions / sessions with it) (V,)."""
+        return np.ones_like(idf)
+
+    def weigh_sessions(self, size: FloatArray, age_days: FloatArray) -> FloatArray:
+        """Of each session, from how many distinct items it has and how long before the last row it ended (S,)."""
+        return np.ones_like(size)
 
     def fit(self, data: FitData) -> None:
         self.fit_prior(data, self.window_days)
-        order = sessions_by_time(data)
-        held = session_items(data, None)[order]
-        index = latest_of_rows(sp.csr_array(held.T), self.most_recent)
-        count = np.asarray(held.sum(axis=0)).ravel()
+        order, ended = sessions_by_time(data)
+        held = session_places(data, None)[order]
+        self.keep_sparse("sessions_{}", latest_of_rows(sp.csr_array(held.T), self.most_recent))
+        for h, task in enumerate(self.tasks):
+            self.keep_sparse(f"{{}}_{h}", session_places(data, task)[order])
+        size = np.diff(held.indptr).astype(np.float64)
+        count = np.bincount(held.indices, minlength=self.vocabulary.num_items)
+        idf = np.log(max(len(order), 1) / np.maximum(count, 1))
+        worth = self.weigh_sessions(size, (data.last_time() - ended) / DAY)
         self.set_tables(
             {
-                "sessions_indptr": torch.from_numpy(index.indptr.astype(np.int64)),
-                "sessions_indices": torch.from_numpy(index.indices.astype(np.int32)),
-                "idf": torch.from_numpy(np.log(max(len(order), 1) / np.maximum(count, 1)).astype(np.float32)),
+                "sessions_worth": torch.from_numpy(worth.astype(np.float32)),
+                "item_weight": torch.from_numpy(self.weigh_items(idf).astype(np.float32)),
             }
         )
-        for h, task in enumerate(self.tasks):
-            items = session_items(data, task)[order]
-            self.set_tables(
-                {
-                    f"indptr_{h}": torch.from_numpy(items.indptr.astype(np.int64)),
-                    f"indices_{h}": torch.from_numpy(items.indices.astype(np.int32)),
-                }
-            )
 
     def score(self, batch: Batch) -> Tensor:
-        near = self.near(batch)
-        idf, items = self.get_buffer("idf").numpy(), self.vocabulary.num_items
+        owner, session, value, place = self.near(batch)
+        shape, weight = (len(batch.event), self.vocabulary.num_items), self.get_buffer("item_weight").numpy()
         scores = []
         for h in range(len(self.tasks)):
-            indptr, indices = (self.get_buffer(f"{name}_{h}").numpy() for name in ("indptr", "indices"))
-            held = sp.csr_array((np.ones(len(indices)), indices, indptr), shape=(near.shape[1], items))
-            scores.append(torch.from_numpy((near @ held).toarray() * idf))
+            indptr, item, places = (self.get_buffer(f"{name}_{h}").numpy() for name in ("indptr", "indices", "values"))
+            size, entry = row_entries(indptr, session)
+            gain = np.repeat(value, size)
+            if rate := self.params()["place_rate"]:
+                gain = gain * np.exp(-rate * np.abs(places[entry] - np.repeat(place, size)))
+            found = sp.coo_array((gain, (np.repeat(owner, size), item[entry])), shape=shape)
+            scores.append(torch.from_numpy(found.toarray() * weight))
         return (torch.stack(scores, dim=1) + 1e-6 * self.prior_scores()).float()
 
-    def near(self, batch: Batch) -> sp.csr_array:
-        """What each session, the earliest first, adds to each of its items before their idf (B, S)."""
+    def near(self, batch: Batch) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+        """Owner, number (a higher one is a later session) and value of every neighbour, and the place p in it."""
+        numbers = self.params()
         owner, item, ago = query_items(batch, self.max_query)
-        indptr, indices = self.get_buffer("sessions_indptr").numpy(), self.get_buffer("sessions_indices").numpy()
-        total, size = len(self.get_buffer("indptr_0")) - 1, indptr[item] - indptr[item - 1]
-        entry = np.repeat(indptr[item - 1] - (np.cumsum(size) - size), size) + np.arange(size.sum())
+        size, entry = row_entries(self.get_buffer("sessions_indptr").numpy(), item - 1)
         steps = np.minimum(batch.length.numpy() - 1, self.max_query)[owner]
-        weight = np.repeat((steps - ago + 1) / np.maximum(steps, 1), size)
-        keys, at = np.unique(np.repeat(owner, size) * total + indices[entry], return_inverse=True)
-        alike = np.bincount(at, weight, minlength=len(keys))
-        latest = np.full(len(keys), np.iinfo(np.int64).max)
-        np.minimum.at(latest, at, np.repeat(ago, size))
-        visitor, session = keys // max(total, 1), keys % max(total, 1)
+        weight = ((steps - ago + 1) / np.maximum(steps, 1)) ** numbers["query_power"]
+        weight = weight * np.exp(-numbers["query_rate"] * (ago - 1))
+        total = max(len(self.get_buffer("sessions_worth")), 1)
+        matches = np.repeat(owner, size) * total + self.get_buffer("sessions_indices").numpy()[entry]
+        keys, at = np.unique(matches, return_inverse=True)
+        visitor, session = keys // total, keys % total
+        alike = np.bincount(at, np.repeat(weight, size), minlength=len(keys))
+        alike = alike * self.get_buffer("sessions_worth").numpy()[session]
         recent = first_of_groups(visitor, -session, self.most_recent)
         best = recent[first_of_groups(visitor[recent], -alike[recent], self.neighbours, -session[recent])]
-        value = (alike * np.maximum(1 - 0.1 * latest, 0.0))[best] / self.neighbours
-        return sp.csr_array((value, (visitor[best], session[best])), shape=(len(batch.event), total))
+        latest, place = latest_match(at, np.repeat(ago, size), self.get_buffer("sessions_values").numpy()[entry])
+        match = np.maximum(1 - numbers["match_slope"] * latest, 0.0) * latest ** -numbers["match_power"]
+        return visitor[best], session[best], (alike * match)[best] / self.neighbours, place[best]
 
 
-def sessions_by_time(data: FitData) -> IntArray:
-    """Sessions of the window that name an item, the one that ended first at the front."""
-    rows = data.rows()
-    rows = rows[np.asarray(data.prepared.rows["item"])[rows] > 0]
+class VMISKNN(SessionNeighbours):
+    """VMIS-kNN (Kersbergen et al. 2022, https://doi.org/10.1145/3514221.3517901), as Serenade has it.
+
+    w(a) = (n - a + 1) / n, a match is worth 1 - 0.1 a, an item its idf log(sessions / sessions with it). Unlike in
+    https://github.com/bolcom/serenade, scores are divided by `neighbours`, and the worth of a match has a floor at
+    zero, below which it would fall after ten steps.
+    """
+
+    family = "vmis_knn"
+
+    def numbers(self) -> dict[str, float]:
+        return {"query_power": 1.0, "match_slope": 0.1}
+
+    def weigh_items(self, idf: FloatArray) -> FloatArray:
+        return idf
+
+
+class VSKNN(SessionNeighbours):
+    """VS-kNN (Ludewig and Jannach 2018, https://doi.org/10.1007/s11257-018-9209-6).
+
+    w(a) = ((n - a + 1) / n) ** query_power, a match is worth a ** -match_power, an item 1 + idf_weight * idf.
+    """
+
+    family = "vs_knn"
+
+    def __init__(
+        self,
+        *,
+        vocabulary: Vocabulary,
+        tasks: list[str],
+        max_len: int,
+        most_recent: int,
+        neighbours: int,
+        max_query: int,
+        query_power: float,
+        match_power: float,
+        idf_weight: float,
+        window_days: float | None,
+    ) -> None:
+        super().__init__(
+            vocabulary=vocabulary,
+            tasks=tasks,
+            max_len=max_len,
+            most_recent=most_recent,
+            neighbours=neighbours,
+            max_query=max_query,
+            window_days=window_days,
+        )
+        self.query_power, self.match_power, self.idf_weight = query_power, match_power, idf_weight
+
+    def numbers(self) -> dict[str, float]:
+        return {"query_power": self.query_power, "match_power": self.match_power}
+
+    def weigh_items(self, idf: FloatArray) -> FloatArray:
+        return 1.0 + self.idf_weight * idf
+
+
+class STAN(SessionNeighbours):
+    """STAN (Garg et al. 2019, https://doi.org/10.1145/3331184.3331322): where, and how long ago, things were met.
+
+    w(a) = exp(-(a - 1) / query_steps); of a session of l items that ended d days before the last row of train the worth
+    is exp(-d / session_days) / sqrt(l) (that it ended longer before the query says the same of every session); an item
+    s steps from the latest shared one is worth exp(-s / place_steps). These are the paper's 1 / lambda 1, 2 and 3.
+    """
+
+    family = "stan"
+
+    def __init__(
+        self,
+        *,
+        vocabulary: Vocabulary,
+        tasks: list[str],
+        max_len: int,
+        most_recent: int,
+        neighbours: int,
+        max_query: int,
+        query_steps: float,
+        session_days: float,
+        place_steps: float,
+        window_days: float | None,
+    ) -> None:
+        super().__init__(
+            vocabulary=vocabulary,
+            tasks=tasks,
+            max_len=max_len,
+            most_recent=most_recent,
+            neighbours=neighbours,
+            max_query=max_query,
+            window_days=window_days,
+        )
+        scales = {"query_steps": query_steps, "session_days": session_days, "place_steps": place_steps}
+        for name, value in scales.items():
+            if value <= 0:
+                raise ValueError(f"{name}={value} must be above 0")
+        self.query_steps, self.session_days, self.place_steps = query_steps, session_days, place_steps
+
+    def numbers(self) -> dict[str, float]:
+        return {"query_rate": 1 / self.query_steps, "place_rate": 1 / self.place_steps}
+
+    def weigh_sessions(self, size: FloatArray, age_days: FloatArray) -> FloatArray:
+        worth: FloatArray = np.exp(-age_days / self.session_days) / np.sqrt(size)
+        return worth
+
+
+def sessions_by_time(data: FitData) -> tuple[IntArray, IntArray]:
+    """Sessions of the window that name an item, the one that ended first at the front, and when each ended."""
+    rows = data.target_rows(None)
     session, time = (np.asarray(data.prepared.rows[name])[rows] for name in ("session", "time"))
     number, owner = np.unique(session, return_inverse=True)
     ended = np.full(len(number), np.iinfo(np.int64).min)
     np.maximum.at(ended, owner, time)
-    return np.asarray(number[np.lexsort([number, ended])], np.int64)
+    order = np.lexsort([number, ended])
+    return np.asarray(number[order], np.int64), ended[order]
+
+
+def session_places(data: FitData, task: str | None) -> sp.csr_array:
+    """Where in a session an item is (a target of the task): steps of the session before its latest one there (S, V).
+
+    A zero is an entry too: the session's first step.
+    """
+    prepared, rows = data.prepared, data.target_rows(task)
+    step = np.searchsorted(prepared.step_offsets, rows, side="right") - 1
+    session = np.asarray(prepared.rows["session"])[rows].astype(np.int64)
+    item = np.asarray(prepared.rows["item"])[rows].astype(np.int64) - 1
+    opening = np.full(len(prepared.sessions["time"]), np.iinfo(np.int64).max)
+    every = data.rows()
+    np.minimum.at(
+        opening,
+        np.asarray(prepared.rows["session"])[every],
+        np.searchsorted(prepared.step_offsets, every, side="right") - 1,
+    )
+    shape = (len(opening), data.vocabulary.num_items)
+    keys, at = np.unique(session * shape[1] + item, return_inverse=True)
+    place = np.zeros(len(keys))
+    np.maximum.at(place, at, step - opening[session])
+    indptr = np.searchsorted(keys, np.arange(shape[0] + 1) * shape[1])
+    return sp.csr_array((place, keys % shape[1], indptr), shape=shape)
 
 
 def latest_of_rows(table: sp.csr_array, keep: int) -> sp.csr_array:
@@ -140,6 +288,23 @@ def query_items(batch: Batch, max_query: int) -> tuple[IntArray, IntArray, IntAr
     np.minimum.at(latest, cell // width * slots + batch.bag_slot.numpy(), ago)
     chosen = np.flatnonzero((batch.seen.numpy().ravel() > 0) & (latest <= max_query))
     return chosen // slots, batch.seen.numpy().ravel()[chosen], latest[chosen]
+
+
+def row_entries(indptr: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """How many entries each of the rows of a sparse table has, and the place of every one of them."""
+    begin = indptr[rows]
+    size = indptr[rows + 1] - begin
+    return size, np.repeat(begin - (np.cumsum(size) - size), size) + np.arange(size.sum())
+
+
+def latest_match(group: IntArray, ago: IntArray, place: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Of each group of shared items, how many steps ago the latest was, and where it stands in the neighbour.
+
+    Items of one step have no order: the furthest of them in the neighbour counts.
+    """
+    order = np.lexsort([-place, ago, group])
+    first = order[np.flatnonzero(np.diff(group[order], prepend=-1))]
+    return ago[first], place[first]
 
 
 def first_of_groups(group: IntArray, key: npt.NDArray[np.generic], keep: int, *ties: IntArray) -> IntArray:

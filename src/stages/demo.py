@@ -48,8 +48,7 @@ def run(config: DemoConfig) -> None:
     with service(output / "bundle") as url:
         ask(url, prepared, config.request_steps)
     title(f"done in {time.monotonic() - began:.0f} s")
-    for task in metrics["tasks"]:
-        evaluate.print_warm_up(metrics, task)
+    evaluate.print_tables(metrics)
     print(f"report:  {output / 'report' / REPORT_FILE}")
     print(f"runs:    {program('mlflow')} ui --backend-store-uri {tracking_uri(output)}")
     print(f"serve:   {program('shopkeeper-serve')} {output / 'bundle'} --port 8080")

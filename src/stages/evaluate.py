@@ -7,20 +7,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
 from shopkeeper import __version__
-from shopkeeper.config import EvaluateConfig, ProtocolConfig, TrainConfig, UserError, configure
-from shopkeeper.data import schema as s
+from shopkeeper.config import EvaluateConfig, TrainConfig, UserError, configure
 from shopkeeper.data.batches import Vocabulary
-from shopkeeper.data.examples import is_repeat, judged_examples
 from shopkeeper.data.prepared import Prepared
-from shopkeeper.data.targets import Targets
 from shopkeeper.data.windows import set_aside, train_window
-from shopkeeper.evaluate.judge import judge
+from shopkeeper.evaluate.judge_outcomes import judge_outcomes
+from shopkeeper.evaluate.judge_tasks import judge_tasks
+from shopkeeper.evaluate.likelihood import likelihood_sentences
+from shopkeeper.evaluate.outcomes import gap_text, skill_text
 from shopkeeper.evaluate.report import METRICS_FILE, REPORT_FILE, write_report
-from shopkeeper.evaluate.tables import OPTIMUM, Judged, tabulate, warm_up_text
+from shopkeeper.evaluate.tables import OPTIMUM, warm_up_text
 from shopkeeper.models.checkpoint import build_model, load_model
 from shopkeeper.models.contract import FitData, SessionModel
 from shopkeeper.models.optimum import Optimum
@@ -33,8 +30,7 @@ SCHEMA = EvaluateConfig
 
 def run(config: EvaluateConfig) -> None:
     metrics, report = make_report(config)
-    for task in metrics["tasks"]:
-        print_warm_up(metrics, task)
+    print_tables(metrics)
     print(f"report: {report}")
 
 
@@ -49,8 +45,10 @@ def make_report(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
     print(f"judging run {chosen.run_id} ({subject.family}) on the test split")
     others = dict(baselines(config, prepared, store, subject))
     if prepared.manifest["source"] == "simulated":
-        others[OPTIMUM] = Optimum(prepared, tasks=subject.tasks)
-    metrics = evaluate(prepared, {subject.family: subject} | others, config.protocol, list(config.baselines))
+        others[OPTIMUM] = Optimum(prepared, tasks=subject.tasks, outcomes=subject.outcomes)
+    models = {subject.family: subject} | others
+    metrics = judge_tasks(prepared, models, config.protocol, list(config.baselines))
+    metrics |= judge_outcomes(prepared, models, config.protocol, config.classifiers)
     metrics |= {"version": __version__, "asked": asked(config, prepared, store, subject.family)}
     report = write_report(
         metrics,
@@ -63,15 +61,20 @@ def make_report(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
     return metrics, report[1]
 
 
-def print_warm_up(metrics: dict[str, Any], task: str) -> None:
-    """The table of one task on the terminal."""
-    print(f"\n{task}: ndcg@{metrics['protocol']['cutoff']} of test strangers by steps seen\n")
-    print(warm_up_text(metrics, task=task) + "\n")
+def print_tables(metrics: dict[str, Any]) -> None:
+    """The table of every task and that of the outcomes on the terminal."""
+    for task, found in metrics["tasks"].items():
+        print(f"\n{task}: ndcg@{metrics['protocol']['cutoff']} of test strangers by steps seen\n")
+        print("\n".join([warm_up_text(metrics, task=task), *likelihood_sentences(found["likelihood"])]) + "\n")
+    if metrics["outcomes"]:
+        print("\noutcomes: skill of test strangers (1 - log-loss / that of the prior) by steps seen\n")
+        print("\n".join([skill_text(metrics), *gap_text(metrics)]) + "\n")
 
 
 def asked(config: EvaluateConfig, prepared: Prepared, store: Store, subject: str) -> dict[str, Any]:
     """What decides a report besides its run: the protocol, and the run of each baseline."""
-    return asdict(config.protocol) | {"baselines": judged_runs(config, prepared, store, subject)}
+    runs = judged_runs(config, prepared, store, subject)
+    return asdict(config.protocol) | {"baselines": runs, "classifiers": asdict(config.classifiers)}
 
 
 def is_current(report: Path, config: EvaluateConfig, prepared: Prepared, chosen: TrackedRun) -> bool:
@@ -129,55 +132,6 @@ def fit_default(name: str, prepared: Prepared, subject: SessionModel) -> Session
         )
     model.fit(FitData(prepared, train_window(prepared), vocabulary))
     return model
-
-
-def evaluate(
-    prepared: Prepared, models: dict[str, SessionModel], protocol: ProtocolConfig, baselines: list[str]
-) -> dict[str, Any]:
-    """Judge every model on the same test examples; the first model is the one in question."""
-    targets = Targets(prepared)
-    subject, model = next(iter(models.items()))
-    train_events = np.append(0, prepared.items_frame()["train_events"].to_numpy())
-    judged = []
-    for task in model.tasks:
-        for population in s.POPULATIONS:
-            examples, wanted, left_out = judged_examples(
-                prepared, targets, task, population, s.TEST, ks=protocol.ks, at_most=protocol.max_examples
-            )
-            if population == s.STRANGERS and not (examples.k >= 1).any():
-                raise UserError(f"the test split has no stranger with a target of task {task!r}: widen data.split")
-            if left_out["not sampled"]:
-                every = len(examples) + left_out["not sampled"]
-                print(f"{task}, {population}: judged on a seeded sample of {len(examples):,} of {every:,} examples")
-            repeat, cold = is_repeat(prepared, examples, wanted), train_events[wanted.items] == 0
-            for name, candidate in tqdm(models.items(), desc=f"{task}, {population}", leave=False):
-                if task not in candidate.tasks:
-                    continue
-                judged.append(
-                    Judged(
-                        model=name,
-                        task=task,
-                        population=population,
-                        visitor=examples.visitor,
-                        k=examples.k,
-                        offsets=wanted.offsets,
-                        ranks=judge(candidate, prepared, examples, wanted, task=task),
-                        repeat=repeat,
-                        cold=cold,
-                        missing=wanted.items > model.vocabulary.num_items,
-                        baseline=name in baselines,
-                        left_out=left_out,
-                    )
-                )
-    table: dict[str, Any] = tabulate(
-        judged,
-        ks=protocol.ks,
-        cutoff=protocol.cutoff,
-        resamples=protocol.resamples,
-        seed=protocol.seed,
-        subject=subject,
-    )
-    return table
 
 
 def facts(prepared: Prepared, chosen: TrackedRun, config: EvaluateConfig) -> dict[str, str]:

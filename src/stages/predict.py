@@ -1,7 +1,8 @@
-"""shopkeeper predict: a bundle and a file of histories -> items.parquet, in bounded memory."""
+"""shopkeeper predict: a bundle and a file of histories -> Parquet files of answers, in bounded memory."""
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from shopkeeper.data import schema as s
 from shopkeeper.data.columns import Times, Typed, as_id, as_text, as_timestamp, microseconds, refuse_bad_values
 from shopkeeper.data.engines import DuckDB
 from shopkeeper.data.tables import count_values, open_table, reading
+from shopkeeper.export.predictions import FILES, HISTORY, tables
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -25,16 +27,6 @@ if TYPE_CHECKING:
     from shopkeeper_serving.predictor import Predictor
 
 SCHEMA = PredictConfig
-HISTORY = "history_id"
-ITEMS = pa.schema(
-    [
-        (HISTORY, pa.string()),
-        ("task", pa.string()),
-        ("rank", pa.int32()),
-        (s.ITEM, pa.string()),
-        ("score", pa.float32()),
-    ]
-)
 SCORES_AT_ONCE = 6_000_000
 """Scores held in memory at a time (24 MB)."""
 
@@ -44,32 +36,54 @@ def run(config: PredictConfig) -> None:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with reading(config.histories):
-        histories, rows = predict(predictor, config, output / "items.parquet")
+        histories, rows = predict(predictor, config, output)
     print(f"{histories:,} histories, {rows:,} rows, tasks: {', '.join(predictor.manifest.tasks)}")
+    print(f"outcomes: {told(predictor)}")
     print(f"predictions: {output}")
 
 
-def predict(predictor: "Predictor", config: PredictConfig, file: Path) -> tuple[int, int]:
-    """Answer every history into `file`, which appears whole or not at all; return how many and of how many rows."""
-    partial, work = (file.with_name(f"{file.name}.{kind}") for kind in ("partial", "work"))
+def predict(predictor: "Predictor", config: PredictConfig, output: Path) -> tuple[int, int]:
+    """Answer every history into the files of `output`; return how many and of how many rows."""
+    work = output / "predict.work"
     engine = DuckDB(work)
     try:
         raw = open_table(engine, config.histories, "histories")
         rows = read_rows(raw, config.histories, predictor.manifest.context)
         total, histories = int(rows.count().execute()), 0
-        with pq.ParquetWriter(partial, ITEMS) as writer, tqdm(total=total, unit="row", desc="predict") as progress:
+        with whole_files(output) as writers, tqdm(total=total, unit="row", desc="predict") as progress:
             for table in whole_histories(rows, config.rows_per_batch):
                 names, offsets = history_offsets(table)
-                for answers in answer(predictor, names, to_histories(predictor, table, offsets), config):
-                    writer.write_table(answers)
+                for file, part in answer(predictor, names, to_histories(predictor, table, offsets), config):
+                    writers[file].write_table(part)
                 histories += len(names)
                 progress.update(table.num_rows)
-        partial.rename(file)
     finally:
         engine.close()
         shutil.rmtree(work, ignore_errors=True)
-        partial.unlink(missing_ok=True)
     return histories, total
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[dict[str, pq.ParquetWriter]]:
+    """Writers of all files; the files appear together once everything is written, or not at all."""
+    partial = {file: folder / f"{file}.partial" for file in FILES}
+    try:
+        with ExitStack() as stack:
+            yield {f: stack.enter_context(pq.ParquetWriter(partial[f], schema)) for f, schema in FILES.items()}
+        for file, path in partial.items():
+            path.rename(folder / file)
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+
+
+def told(predictor: "Predictor") -> str:
+    """Which outcomes are written, and why no purchase intent is among them."""
+    if predictor.calibration is None:
+        return f"none, a {predictor.manifest.family} bundle tells none: segments.parquet and outcomes.parquet are empty"
+    known = [*predictor.calibration.classes, "depth"]
+    why = "every session of the log buys" if predictor.manifest.order_only else "the model was not trained for it"
+    return ", ".join(known) + ("" if s.INTENT in known else f"; no {s.PURCHASE}: {why}")
 
 
 def load(path: str) -> "Predictor":
@@ -166,31 +180,14 @@ def codes(table: pa.Table, column: str, values: list[str]) -> np.ndarray:
 
 def answer(
     predictor: "Predictor", names: list[str], histories: "Histories", config: PredictConfig
-) -> Iterator[pa.Table]:
-    """Ranked items of all histories, a table per chunk that scores in bounded memory."""
+) -> Iterator[tuple[str, pa.Table]]:
+    """Rows of the files for all histories, in chunks that score in bounded memory."""
+    from shopkeeper_serving.history import select
+
     manifest = predictor.manifest
     size = max(1, min(512, SCORES_AT_ONCE // (manifest.num_items * len(manifest.tasks))))
-    ids = pa.array(predictor.bundle.item_ids, pa.string())
     for begin in range(0, len(names), size):
-        part = select(histories, begin, min(begin + size, len(names)))
-        ranked = predictor.rank(predictor.inputs(part), k=config.k, exclude_seen=config.exclude_seen)
-        for task, best in ranked.items():
-            count, k = best.item.shape
-            named = np.isfinite(best.score)
-            yield pa.table(
-                {
-                    HISTORY: pa.array(np.repeat(np.array(names[begin : begin + count], object), k)[named.ravel()]),
-                    "task": pa.array([task] * int(named.sum()), pa.string()),
-                    "rank": pa.array(np.tile(np.arange(1, k + 1, dtype=np.int32), count)[named.ravel()]),
-                    s.ITEM: ids.take(pa.array(best.item[named] - 1)),
-                    "score": pa.array(best.score[named].astype(np.float32)),
-                },
-                schema=ITEMS,
-            )
-
-
-def select(histories: "Histories", begin: int, end: int) -> "Histories":
-    """Histories begin..end-1."""
-    first, last = histories.offsets[begin], histories.offsets[end]
-    rows = {name: getattr(histories, name)[first:last] for name in histories._fields if name != "offsets"}
-    return type(histories)(offsets=histories.offsets[begin : end + 1] - first, **rows)
+        end = min(begin + size, len(names))
+        inputs = predictor.inputs(select(histories, begin, end))
+        found = predictor.answer(inputs, k=config.k, exclude_seen=config.exclude_seen, sets=False)
+        yield from tables(predictor, names[begin:end], found)

@@ -1,5 +1,6 @@
 """shopkeeper prepare: a raw log -> a prepared dataset."""
 
+from shopkeeper.data.outcomes import supported_outcomes
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import PrepareConfig
@@ -34,6 +35,11 @@ def describe(prepared: Prepared) -> None:
     )
     tasks, left_out = supported_tasks(prepared, train_window(prepared))
     print(f"predictable: {', '.join(tasks) or 'nothing'}" + "".join(f"; no {t}: {why}" for t, why in left_out.items()))
+    outcomes, left_out = supported_outcomes(prepared, train_window(prepared))
+    for outcome in outcomes:
+        print(f"outcome {outcome.name}: {', '.join(outcome.classes)}")
+    for name, why in left_out.items():
+        print(f"no outcome {name}: {why}")
 
 
 def print_account(title: str, counts: dict[str, int], *, of: int) -> None:

@@ -80,12 +80,12 @@ def share_of_positions(positions: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sum_gradients(model: nn.Module) -> None:
-    """Give every process the sum of all gradients; a parameter that none of them used keeps none."""
+def sum_gradients(model: nn.Module, *others: nn.Parameter) -> None:
+    """Give every process the sum of all gradients, of the model's and other parameters; where none has one, none."""
     if rank_and_world()[1] == 1:
         return
     tables = {m.weight for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
-    sum_dense([p for p in model.parameters() if p not in tables])
+    sum_dense([p for p in (*model.parameters(), *others) if p not in tables])
     for table in (p for p in model.parameters() if p in tables):
         table.grad = gathered_rows(table)
 

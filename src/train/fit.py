@@ -1,7 +1,7 @@
 """Fit one model: a config in, a finished run with a checkpoint out."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,20 +13,22 @@ from omegaconf import OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
-from shopkeeper.config import TrainConfig, UserError, parse
+from shopkeeper.config import TaskConfig, TrainConfig, UserError, parse
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import TokenBatches, TrainingPieces, Vocabulary
+from shopkeeper.data.outcomes import Outcome, supported_outcomes
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
 from shopkeeper.models.blend import Blend
-from shopkeeper.models.checkpoint import build_model, load_model, save_model
+from shopkeeper.models.checkpoint import build_model, load_model, model_class, save_model
 from shopkeeper.models.contract import FitData, SessionModel
 from shopkeeper.models.criteria import make_criterion
 from shopkeeper.models.neural import NeuralModel
 from shopkeeper.train import tracking
 from shopkeeper.train.blending import part_to_train, take_parts, with_named_runs
-from shopkeeper.train.callbacks import BEST, LAST, callbacks, quiet_lightning
+from shopkeeper.train.calibrate import calibrate
+from shopkeeper.train.callbacks import BEST, LAST, callbacks, interrupts_raised, quiet_lightning
 from shopkeeper.train.distributed import SharedBatches, helpers, leads, summed_gradients
 from shopkeeper.train.failures import told_what_to_change
 from shopkeeper.train.module import TrainingModule
@@ -50,13 +52,25 @@ class Setting:
     prepared: Prepared
     data: FitData
     tasks: list[str]
+    outcomes: list[Outcome]
     facts: dict[str, Any]
     run: TrackedRun
     validation: Validation | None  # None for a refit, which judges nothing
+    extra: Sequence[pl.Callback] = ()  # callbacks of whoever asked for the fit
 
 
-def train(config: TrainConfig, *, say: Say = print) -> TrackedRun:
+def train(
+    config: TrainConfig,
+    *,
+    say: Say = print,
+    started: Callable[[TrackedRun], None] | None = None,
+    extra: Sequence[pl.Callback] = (),
+) -> TrackedRun:
     """Train, resume or refit as the config says; return the finished run.
+
+    Args:
+        started: told the new run before anything is trained.
+        extra: callbacks beside our own, after them.
 
     Raises:
         UserError: when the data cannot support the task, the split is empty, or a run cannot be found or resumed.
@@ -77,10 +91,12 @@ def train(config: TrainConfig, *, say: Say = print) -> TrackedRun:
         run = store.start(name=family_of(config), tags=tags_of(config, prepared))
         record(run, config, prepared)
         say(f"run {run.run_id}: {family_of(config)}")
+        if started is not None:
+            started(run)
     with run.ending_known():
         if run.tags.get(tracking.REFIT_OF):
-            return finish_refit(setting_of(config, prepared, run, say, refit=True), say)
-        return fit_and_judge(setting_of(config, prepared, run, say, refit=False), say)
+            return finish_refit(setting_of(config, prepared, run, say, refit=True), original_of(store, run), say)
+        return fit_and_judge(replace(setting_of(config, prepared, run, say, refit=False), extra=extra), say)
 
 
 def fit_and_judge(setting: Setting, say: Say) -> TrackedRun:
@@ -90,6 +106,9 @@ def fit_and_judge(setting: Setting, say: Say) -> TrackedRun:
     if tracking.PRIMARY not in metrics:
         say("this model lacks the head of val/primary, so run=best will never choose it")
     setting.run.log_metrics(metrics, step=0)
+    if model.trained_by_gradient:
+        config = setting.config
+        model.calibration = calibrate(model, setting.validation, config.calibration, config.depth, say=say)
     finish(setting, model)
     say(" ".join(f"{name}={value:.4f}" for name, value in metrics.items() if "/k" not in name))
     return setting.run
@@ -98,7 +117,7 @@ def fit_and_judge(setting: Setting, say: Say) -> TrackedRun:
 def refit(config: TrainConfig, prepared: Prepared, store: Store, say: Say) -> TrackedRun:
     """Train a finished run's configuration once more on all rows and users; nothing is judged or selected.
 
-    A model trained by gradient takes the number of steps its run chose on validation.
+    A model trained by gradient takes the number of steps its run chose on validation, and its calibration.
     """
     assert config.refit
     original = store.find(config.refit, dataset_hash=prepared.content_hash)
@@ -111,21 +130,26 @@ def refit(config: TrainConfig, prepared: Prepared, store: Store, say: Say) -> Tr
     record(run, again, prepared)
     say(f"run {run.run_id}: refit of {original.run_id} on all rows and users")
     with run.ending_known():
-        return finish_refit(setting_of(again, prepared, run, say, refit=True), say)
+        return finish_refit(setting_of(again, prepared, run, say, refit=True), original, say)
 
 
-def finish_refit(setting: Setting, say: Say) -> TrackedRun:
-    original = setting.run.store.get(setting.run.tags[tracking.REFIT_OF])
+def finish_refit(setting: Setting, original: TrackedRun, say: Say) -> TrackedRun:
     model = fit_model(setting, steps=steps_of(original))
+    judged = load_model(original.file(tracking.MODEL_FILE))
+    model.calibration = judged.calibration
     if isinstance(model, Blend):  # of what validation taught, the weights stay as the steps do
-        model.take_weights(load_model(original.file(tracking.MODEL_FILE)))
+        model.take_weights(judged)
     finish(setting, model)
     say(f"refitted on {len(setting.data.rows()):,} events; no metric is written for a refit")
     return setting.run
 
 
+def original_of(store: Store, refit: TrackedRun) -> TrackedRun:
+    return store.get(refit.tags[tracking.REFIT_OF])
+
+
 def steps_of(original: TrackedRun) -> int:
-    """Gradient steps the original of a refit chose on validation."""
+    """Gradient steps a run chose on validation."""
     return int(json.loads(original.file(tracking.SUMMARY_FILE).read_text())["best_step"])
 
 
@@ -133,15 +157,25 @@ def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Sa
     window = train_window(prepared, refit=refit)
     available, left_out = supported_tasks(prepared, train_window(prepared))
     tasks = chosen_tasks(config, available, left_out, say)
+    outcomes = chosen_outcomes(config, prepared, say) if model_class(config.model).trained_by_gradient else []
     return Setting(
         config=config,
         prepared=prepared,
-        data=FitData(prepared, window, Vocabulary.of(prepared, refit=refit)),
+        data=FitData(prepared, window, vocabulary_of(prepared, config, refit=refit)),
         tasks=tasks,
+        outcomes=outcomes,
         facts={"purchase_code": prepared.purchase_code},
         run=run,
-        validation=None if refit else Validation.of(prepared, tasks, standard_protocol(), primary=available[0]),
+        validation=None
+        if refit
+        else Validation.of(prepared, tasks, standard_protocol(), primary=available[0], outcomes=outcomes),
     )
+
+
+def vocabulary_of(prepared: Prepared, config: TrainConfig, *, refit: bool) -> Vocabulary:
+    """What the model may know: with `cold_items` also the items of the catalogue that train never saw."""
+    known = Vocabulary.of(prepared, refit=refit)
+    return known._replace(num_items=prepared.num_items(refit=refit or config.cold_items))
 
 
 def chosen_tasks(config: TrainConfig, available: list[str], left_out: dict[str, str], say: Say) -> list[str]:
@@ -163,6 +197,30 @@ def chosen_tasks(config: TrainConfig, available: list[str], left_out: dict[str, 
     return [config.task.heads]
 
 
+def chosen_outcomes(config: TrainConfig, prepared: Prepared, say: Say) -> list[Outcome]:
+    """The outcomes to train: with `auto` every one that train knows, saying which are left out and why.
+
+    Raises:
+        UserError: when one is asked for that the data cannot support, or is unknown.
+    """
+    if config.task.outcomes == "none":
+        return []
+    available, left_out = supported_outcomes(prepared, train_window(prepared))
+    names = [outcome.name for outcome in available]
+    for name in config.task.outcome_weights:
+        if name not in names:
+            raise UserError(f"task.outcome_weights.{name}: outcomes are: {', '.join(names)}")
+    if config.task.outcomes == "auto":
+        for name, reason in left_out.items():
+            say(f"leaving out the outcome {name!r}: {reason}")
+        return available
+    for name in config.task.outcomes:
+        if name not in names:
+            reason = left_out.get(name, f"outcomes are: {', '.join(names)}")
+            raise UserError(f"task.outcomes={name}: {reason}")
+    return [outcome for outcome in available if outcome.name in config.task.outcomes]
+
+
 def fit_model(setting: Setting, *, steps: int | None) -> SessionModel:
     """Build and fit; where gradients are needed, train for `steps`, or until validation stops improving."""
     with told_what_to_change(setting.config, setting.run.checkpoints):
@@ -178,6 +236,7 @@ def fit_unguarded(setting: Setting, *, steps: int | None) -> SessionModel:
         tasks=setting.tasks,
         max_len=config.batches.max_len,
         facts=setting.facts,
+        outcomes=setting.outcomes,
     )
     model.fit(setting.data)
     if isinstance(model, Blend):
@@ -223,6 +282,7 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
         setting.data.window,
         setting.data.vocabulary,
         setting.tasks,
+        setting.outcomes,
         max_len=config.batches.max_len,
         seed=config.seed,
     )
@@ -233,24 +293,25 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
     )
     module = TrainingModule(
         model,
-        weights=loss_weights(asdict(config.task.weights), setting.tasks),
+        weights=[
+            *loss_weights(asdict(config.task.weights), setting.tasks),
+            *outcome_weights(config.task, setting.outcomes),
+        ],
         criteria=[
-            make_criterion(
-                torch.from_numpy(setting.data.target_counts(task)),
-                num_negatives=config.loss.num_negatives,
-                power=config.loss.power,
-            )
+            make_criterion(torch.from_numpy(setting.data.target_counts(task)), **asdict(config.loss))
             for task in setting.tasks
         ],
         optimizer=config.optimizer,
         seed=config.seed,
+        uncertainty=config.task.uncertainty_weighting,
+        total_steps=steps or config.trainer["max_epochs"] * batches.count(),
     )
     watch = Stopwatch() if config.trainer.get("profile") else None
     trainer = make_trainer(setting, steps, watch)
     last = folder / LAST
     if last.exists():  # Lightning draws the first epoch's batches before it tells which epoch it is
         batches.set_epoch(int(torch.load(last, weights_only=False)["epoch"]) + 1)
-    with watch.profile(FIT) if watch else nullcontext():
+    with interrupts_raised(), watch.profile(FIT) if watch else nullcontext():
         trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=False)
     if watch and leads():
         setting.run.log_metrics(watch.metrics(), step=0)
@@ -267,6 +328,10 @@ def loss_weights(weights: Mapping[str, float], tasks: list[str]) -> list[float]:
     return [weights[task] / largest for task in tasks]
 
 
+def outcome_weights(task: TaskConfig, outcomes: list[Outcome]) -> list[float]:
+    return [task.outcome_weights.get(outcome.name, task.weights.outcomes) for outcome in outcomes]
+
+
 def make_trainer(setting: Setting, steps: int | None, watch: Stopwatch | None) -> pl.Trainer:
     """Lightning's Trainer from the YAML's block.
 
@@ -277,7 +342,7 @@ def make_trainer(setting: Setting, steps: int | None, watch: Stopwatch | None) -
     try:
         return pl.Trainer(
             **trainer_options(config, steps),
-            callbacks=callbacks(setting.run, setting.validation, config.early_stopping),
+            callbacks=[*callbacks(setting.run, setting.validation, config.early_stopping), *setting.extra],
             logger=False,
             profiler=watch,
             gradient_clip_val=config.optimizer.clip_norm,

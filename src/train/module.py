@@ -13,14 +13,18 @@ from shopkeeper.models.criteria import Criterion
 from shopkeeper.models.neural import NeuralModel
 from shopkeeper.train.distributed import begin_alike, rank_and_world, share_of_positions, sum_gradients
 from shopkeeper.train.lazy import LazyAdamW, WeightAverage, clip_gradients
+from shopkeeper.train.schedule import rate
 
 
 class TrainingModule(pl.LightningModule):
     """Gradient training of one model, and the moving average of its weights, which is what is judged and kept.
 
     Args:
-        weights: loss weight of each of the model's tasks, in their order.
+        weights: loss weight of each of the model's tasks and outcomes, in their order.
         criteria: loss of each task.
+        uncertainty: learn what each loss weighs besides, exp(-v) with v added to the loss: the log variance of
+            Kendall et al. 2018 (arXiv:1705.07115), without its factors of a half.
+        total_steps: how many a whole training takes; a schedule may end with them.
     """
 
     def __init__(
@@ -31,12 +35,16 @@ class TrainingModule(pl.LightningModule):
         criteria: list[Criterion],
         optimizer: OptimizerConfig,
         seed: int,
+        uncertainty: bool = False,
+        total_steps: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
         self.average = WeightAverage(model, optimizer.average)
         self.criteria = nn.ModuleList(criteria)
-        self.weights, self.settings, self.seed = weights, optimizer, seed
+        self.names = [*model.tasks, *(outcome.name for outcome in model.outcomes)]
+        self.log_variance = nn.Parameter(torch.zeros(len(self.names)), requires_grad=uncertainty)
+        self.weights, self.settings, self.seed, self.total_steps = weights, optimizer, seed, total_steps
 
     def on_fit_start(self) -> None:
         begin_alike(self.model.parameters())
@@ -48,19 +56,20 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         losses = self.model.losses(batch, list(self.criteria))  # type: ignore[arg-type]
         share = share_of_positions(batch.length.sum())
-        loss = share * torch.stack([w * task_loss for w, task_loss in zip(self.weights, losses, strict=True)]).sum()
+        weighed = torch.stack([weight * own for weight, own in zip(self.weights, losses, strict=True)])
+        loss = share * (weighed * torch.exp(-self.log_variance) + self.log_variance).sum()
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {self.global_step}")
         _, world = rank_and_world()
-        for task, task_loss in zip(self.model.tasks, losses, strict=True):
-            mean = task_loss.detach() * share * world  # over processes of it: the whole batch's loss
-            self.log(f"train/loss_{task}", mean, on_step=False, on_epoch=True, batch_size=1, sync_dist=world > 1)
-        real = batch.length.sum() / max(batch.event.numel(), 1)
-        self.log("train/real_positions", real, on_step=False, on_epoch=True, batch_size=1, sync_dist=world > 1)
+        told = {"real_positions": batch.length.sum() / max(batch.event.numel(), 1)}
+        for name, own in zip(self.names, losses, strict=True):
+            told[f"loss_{name.replace(':', '.')}"] = own.detach() * share * world
+        for name, value in told.items():  # their means over processes are those of the whole batch
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=1, sync_dist=world > 1)
         return loss
 
     def on_after_backward(self) -> None:
-        sum_gradients(self.model)
+        sum_gradients(self.model, self.log_variance)
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         clip_gradients(self.model.parameters(), self.settings.clip_norm)
@@ -80,14 +89,15 @@ class TrainingModule(pl.LightningModule):
         return model
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; the rate rises over the warm-up steps and stays: no schedule depends on how long training will be."""
+        """AdamW, its rate by the schedule of the settings."""
         decayed = [p for p in self.model.parameters() if p.ndim >= 2]
         plain = [p for p in self.model.parameters() if p.ndim < 2]
+        plain += [self.log_variance] if self.log_variance.requires_grad else []
         groups: list[dict[str, Any]] = [
             {"params": decayed, "weight_decay": self.settings.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
         optimizer = LazyAdamW(groups, lr=self.settings.lr, fused=True)
-        warm_up = max(self.settings.warmup_steps, 1)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm_up))
+        share = rate(self.settings.schedule, warm_up=self.settings.warmup_steps, total=self.total_steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,6 +1,7 @@
-"""The one number runs are chosen by: how well a model ranks the next purchase of validation strangers."""
+"""The one number runs are chosen by, how well a model ranks the next purchase of validation strangers; and beside it
+how much better than the prior it knows their outcomes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -10,10 +11,11 @@ import yaml
 
 from shopkeeper.config import ProtocolConfig, UserError
 from shopkeeper.data import schema as s
-from shopkeeper.data.examples import Examples, judged_examples
+from shopkeeper.data.examples import Examples, judged_examples, sampled, stranger_examples
+from shopkeeper.data.outcomes import MASKED, Labels, Outcome
 from shopkeeper.data.prepared import IntArray, Prepared
 from shopkeeper.data.targets import Ragged, Targets
-from shopkeeper.evaluate.judge import judge
+from shopkeeper.evaluate.judge import classify_all, judge
 from shopkeeper.evaluate.metrics import per_example
 from shopkeeper.models.contract import SessionModel
 from shopkeeper.train.tracking import PRIMARY
@@ -29,15 +31,29 @@ def standard_protocol() -> ProtocolConfig:
 
 @dataclass(frozen=True)
 class Validation:
-    """Examples of validation strangers for each task of a model; `primary` is the data's first task."""
+    """Examples of validation strangers for each task of a model; `primary` is the data's first task.
+
+    Outcomes are judged at `moments`, a sample of all strangers after each of `ks` steps, by their `labels`.
+    """
 
     prepared: Prepared
     examples: dict[str, tuple[Examples, Ragged]]
     cutoff: int
     primary: str
+    ks: list[int]
+    moments: Examples
+    labels: dict[str, IntArray]
 
     @classmethod
-    def of(cls, prepared: Prepared, tasks: list[str], protocol: ProtocolConfig, *, primary: str) -> "Validation":
+    def of(
+        cls,
+        prepared: Prepared,
+        tasks: list[str],
+        protocol: ProtocolConfig,
+        *,
+        primary: str,
+        outcomes: Sequence[Outcome] = (),
+    ) -> "Validation":
         """Gather the examples.
 
         Raises:
@@ -55,14 +71,18 @@ class Validation:
                     "(data.split) and prepare again, or train another head alone (task=purchase, task=next)"
                 )
             examples[task] = (found.examples, found.targets)
-        return cls(prepared, examples, protocol.cutoff, primary)
+        moments = stranger_examples(prepared, s.VAL, protocol.ks)
+        moments = moments.only(sampled(len(moments), protocol.max_examples))
+        lookup, at = Labels(prepared, list(outcomes)), moments.moments(prepared)
+        labels = {outcome.name: lookup.of(outcome.name, at) for outcome in outcomes}
+        return cls(prepared, examples, protocol.cutoff, primary, sorted(protocol.ks), moments, labels)
 
     def metrics(self, model: SessionModel) -> dict[str, float]:
-        """ndcg of each task, pooled over k >= 1 and per k: `val/<task>/ndcg_at_20`, `.../k1`.
+        """ndcg of each task, pooled over k >= 1 and per k: `val/<task>/ndcg_at_20`, `.../k1`; and skill of outcomes.
 
         `val/primary` is the pooled one of the data's primary task, absent for a model without that head.
         """
-        return self.summary({task: self.judge(model, task) for task in self.examples})
+        return self.summary({task: self.judge(model, task) for task in self.examples}) | self.skills(model)
 
     def judge(self, model: SessionModel, task: str, chosen: npt.ArrayLike | None = None) -> IntArray:
         """Rank of every target of the task; with `chosen`, of the targets of these examples."""
@@ -76,7 +96,7 @@ class Validation:
         return self.told({task: self.sums(task, ranks)})[self.name(task)]
 
     def summary(self, ranks: Mapping[str, IntArray]) -> dict[str, float]:
-        """What `metrics` returns, from the ranks of each task's targets."""
+        """What `metrics` returns of rankings, from the ranks of each task's targets."""
         return self.told({task: self.sums(task, ranks[task]) for task in self.examples})
 
     def share(self, model: SessionModel, rank: int, world: int) -> dict[str, FloatArray]:
@@ -105,6 +125,24 @@ class Validation:
                 found[f"{self.name(task)}/k{k}"] = float(total[k] / count[k])
         primary = self.name(self.primary)
         return found | ({PRIMARY: found[primary]} if primary in found else {})
+
+    def skills(self, model: SessionModel) -> dict[str, float]:
+        """Skill of each outcome over the model's prior, pooled over all k and per k: `val/<outcome>/skill`, `.../k1`.
+
+        skill = 1 - log-loss / log-loss of the prior; absent where no validation stranger is known to be of a class.
+        """
+        found: dict[str, float] = {}
+        said = classify_all(model, self.prepared, self.moments) if model.outcomes else []
+        for outcome, answered, prior in zip(model.outcomes, said, model.outcome_priors(), strict=True):
+            label = self.labels[outcome.name]
+            known = np.flatnonzero(label != MASKED)
+            loss, least = -answered[known, label[known]], -prior.cpu().numpy()[label[known]]
+            name, k = f"val/{outcome.name.replace(':', '.')}/skill", self.moments.k[known]
+            if len(known):
+                found[name] = float(1 - loss.mean() / least.mean())
+            for each in np.unique(k):
+                found[f"{name}/k{each}"] = float(1 - loss[k == each].mean() / least[k == each].mean())
+        return found
 
     def mean(self, metrics: Mapping[str, float]) -> float:
         """Mean over tasks of the pooled ndcg in what `metrics` returned."""

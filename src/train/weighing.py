@@ -66,7 +66,7 @@ def weigh(blend: Blend, validation: Validation) -> dict[str, float]:
         else:
             blend.weights[h] = torch.tensor([float(name == best) for name in found])
             ranks[task] = found[best]
-    return validation.summary(ranks)
+    return validation.summary(ranks) | validation.skills(blend)
 
 
 def learn(blend: Blend, lists: Lists) -> torch.Tensor:

@@ -46,3 +46,27 @@ def test_batches_keep_the_order_and_their_size(engine: DuckDB) -> None:
 
     assert [n for batch in batches for n in batch.column("n").to_pylist()] == list(range(5000))
     assert max(batch.num_rows for batch in batches) <= 2048
+
+
+BROKEN = """id;name
+1;one
+2
+3;three;more
+4;"four; in
+two lines"
+5;five
+"""
+
+
+def test_lines_with_too_few_or_too_many_fields_are_counted_and_read_over(engine: DuckDB, tmp_path: Path) -> None:
+    (tmp_path / "broken.csv").write_text(BROKEN)
+    (tmp_path / "whole.csv").write_text("id;name\n6;six\n")
+    files = [tmp_path / "broken.csv", tmp_path / "whole.csv"]
+
+    broken = engine.broken_lines(files, CsvConfig())
+    kept = engine.scan(files, "csv", CsvConfig(), skip_broken=True).order_by(s.ROW).execute()
+
+    assert broken.number == 2
+    assert broken.first == f"line 3 of {files[0]}: '2'"
+    assert kept["id"].tolist() == ["1", "4", "5", "6"]
+    assert kept["name"].tolist()[1] == "four; in\ntwo lines"

@@ -88,3 +88,17 @@ def test_the_elements_of_a_list_keep_its_order(engine: DuckDB, tmp_path: Path) -
     assert found["seen"].fillna("").tolist() == ["y", "x", "", "z"]
     assert found["source_row"].is_unique
     assert exploded(table, "seen").count().execute() == 3
+
+
+def test_lines_read_over_are_counted_for_events_and_told_of_other_tables(
+    engine: DuckDB, data_config: Configure, tmp_path: Path
+) -> None:
+    (tmp_path / "log.csv").write_text("timestamp,event,user_id\n2026-01-02,view_item,ann\n2026-01-02,view\n")
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\nb,B,bee\n")
+    paths = {"events": str(tmp_path / "log.csv"), "items": str(tmp_path / "items.csv")}
+
+    log = open_log(engine, data_config(**paths, bad_values="drop", csv=CsvConfig(separator=",")))
+
+    assert log.dropped == {f"{paths['events']}: a line with too few or too many fields": 1}
+    assert log.notes == ["data.items: left out 1 lines with too few or too many fields"]
+    assert log.feeds[""].table.count().execute() == 1

@@ -98,7 +98,7 @@ def test_no_manifest_is_no_dataset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [('{"format_version": 0}', "format 0, expected 3"), ("{}", "damaged"), ('{"format_ver', "damaged")],
+    [('{"format_version": 0}', "format 0, expected 4"), ("{}", "damaged"), ('{"format_ver', "damaged")],
 )
 def test_a_manifest_of_another_kind_is_refused(clicks: Prepared, tmp_path: Path, text: str, message: str) -> None:
     folder = shutil.copytree(clicks.path, tmp_path / "copy")

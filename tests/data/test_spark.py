@@ -191,3 +191,16 @@ def test_text_that_tells_a_time_tells_the_same(
     assert duckdb.rows["time"].tolist() == spark.rows["time"].tolist()
     assert len(duckdb.rows["time"]) == 10
     assert duckdb.vocabulary(s.EVENT, refit=True) == spark.vocabulary(s.EVENT, refit=True)
+
+
+def test_lines_with_too_few_or_too_many_fields_are_the_same_ones(
+    both: Callable[..., tuple[Prepared, Prepared]],
+    data_config: Callable[..., DataConfig],
+    clock_log: Path,
+) -> None:
+    clock_log.write_text(clock_log.read_text() + "2026-01-31,view_item\n2026-01-31,view_item,ann,a,more\n2026-01")
+
+    duckdb, spark = both(data_config(events=str(clock_log), bad_values="drop"))
+
+    assert duckdb.manifest["dropped"] == {f"{clock_log}: a line with too few or too many fields": 3}
+    assert same(duckdb, spark)

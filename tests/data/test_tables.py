@@ -8,13 +8,13 @@ import pytest
 from shopkeeper.config import UserError
 from shopkeeper.data.engines import DuckDB
 from shopkeeper.data.settings import CsvConfig
-from shopkeeper.data.tables import open_table, reason
+from shopkeeper.data.tables import PLAIN, open_table, reason
 
 ROWS = pd.DataFrame({"id": ["007", "8"], "n": [1, 2]})
 
 
-def ids(engine: DuckDB, path: Path | str, csv: CsvConfig | None = None) -> list[str]:
-    table = open_table(engine, str(path), "data.events", csv) if csv else open_table(engine, str(path), "data.events")
+def ids(engine: DuckDB, path: Path | str, csv: CsvConfig = PLAIN, *, skip_broken: bool = False) -> list[str]:
+    table = open_table(engine, str(path), "data.events", csv, skip_broken=skip_broken)
     return sorted(table.execute()["id"])
 
 
@@ -103,3 +103,11 @@ def test_words_for_no_value_are_nulls(engine: DuckDB, tmp_path: Path) -> None:
     table = open_table(engine, str(tmp_path / "a.csv"), "data.events", CsvConfig(nulls=["NA"]))
 
     assert table.id.count().execute() == 1
+
+
+def test_lines_that_cannot_be_split_are_named_with_the_way_out(engine: DuckDB, tmp_path: Path) -> None:
+    (tmp_path / "cut.csv").write_text("id,n\n1,2\n3,4,5\n6\n")
+
+    with pytest.raises(UserError, match=r"fields, 2 of them, the first: line 3 of .*cut\.csv: '3,4,5'; .*values=drop"):
+        open_table(engine, str(tmp_path / "cut.csv"), "data.events", CsvConfig(separator=","))
+    assert ids(engine, tmp_path / "cut.csv", skip_broken=True) == ["1"]

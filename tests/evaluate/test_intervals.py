@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shopkeeper.evaluate.intervals import Interval, clustered_intervals, resampled_means, verdict
+from shopkeeper.evaluate.intervals import Interval, clustered_intervals, drawn_times, resample, verdict
 
 
 def test_the_mean_is_over_examples_and_visitors_are_counted() -> None:
@@ -41,19 +41,31 @@ def test_all_columns_share_the_resamples() -> None:
 
 
 def test_a_resample_is_a_ratio_of_sums() -> None:
-    means = resampled_means(np.array([[3.0], [0.0]]), np.array([1.0, 2.0]), resamples=400, seed=0)
+    # the first visitor has one example, 3; the second has two, 0 and 0
+    found = resample(np.array([[3.0], [0.0], [0.0]]), np.array([4, 5, 5]), resamples=400, seed=0)
 
     # drawn twice the first: 6/2; each once: 3/3; twice the second: 0
-    assert set(np.unique(means)) == {0.0, 1.0, 3.0}
-    assert np.mean(means == 1.0) == pytest.approx(0.5, abs=0.1)
+    assert set(np.unique(found.draws)) == {0.0, 1.0, 3.0}
+    assert np.mean(found.draws == 1.0) == pytest.approx(0.5, abs=0.1)
+
+
+def test_differences_and_ratios_of_columns_are_paired() -> None:
+    a = np.arange(1.0, 31.0)
+    found = resample(np.stack([a, a / 4], axis=1), np.arange(30), resamples=100, seed=3)
+
+    ratio = found.ratio(1, 0)
+    assert (ratio.mean, ratio.low, ratio.high) == (0.25, 0.25, 0.25)
+    whole, difference = found.mean(0), found.difference(0, 1)
+    assert (difference.low, difference.high) == (pytest.approx(0.75 * whole.low), pytest.approx(0.75 * whole.high))
 
 
 def test_chunks_change_nothing_but_the_order_of_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shopkeeper.evaluate.intervals.DRAWS_AT_ONCE", 7)
 
-    means = resampled_means(np.array([[2.0], [2.0], [2.0]]), np.ones(3), resamples=11, seed=0)
+    blocks = list(drawn_times(3, resamples=11, seed=0))
 
-    assert means.tolist() == [[2.0]] * 11
+    assert [len(block) for block in blocks] == [2, 2, 2, 2, 2, 1]
+    assert np.concatenate(blocks).sum(axis=1).tolist() == [3.0] * 11
 
 
 def test_no_examples_and_nan_are_errors() -> None:

@@ -1,4 +1,4 @@
-"""A bundle of every model family on both made-up shops."""
+"""A bundle of every model family on both made-up shops, whose customers have segments here."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,6 +12,7 @@ import torch
 
 from shopkeeper.config import TrainConfig, configure
 from shopkeeper.data.batches import Vocabulary
+from shopkeeper.data.outcomes import supported_outcomes
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import PrepareConfig
@@ -19,10 +20,13 @@ from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
 from shopkeeper.export.bundle import Origin, write_bundle
 from shopkeeper.models.blend import Blend
+from shopkeeper.models.calibration import Calibration, DepthThresholds
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
-SMALL: dict[str, dict[str, Any]] = {family: {"embed_dim": 8, "num_layers": 1} for family in ("sasrec", "gru4rec")}
+SMALL: dict[str, dict[str, Any]] = {
+    family: {"embed_dim": 8, "num_layers": 1} for family in ("sasrec", "gru4rec", "ligr")
+}
 ORIGIN = Origin(
     run_id="run-1", refit_of=None, metrics={"val/primary": 0.25, "train/loss_purchase": 9.5, "val_epoch/mean": 0.3}
 )
@@ -36,8 +40,43 @@ def model_config(family: str) -> dict[str, Any]:
     return values | ({"parts": parts} if parts else {})
 
 
+@pytest.fixture(scope="session")
+def shops(
+    logs: dict[str, Path], compose: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Prepared]:
+    """Both shops, with an income known of most customers and a region of all."""
+    folder = tmp_path_factory.mktemp("shops-with-users")
+    number = np.arange(150)
+    users = pd.DataFrame({"user_id": [f"user {n}" for n in number], "region": np.where(number % 2, "north", "south")})
+    users["income"] = pd.Series(np.array(["low", "middle", "high"])[number % 3]).where(number % 5 > 0)
+    users.to_parquet(folder / "users.parquet", index=False)
+
+    def prepared(name: str) -> Prepared:
+        overrides = [f"data.events={logs[name]}", f"data.users={folder / 'users.parquet'}", f"output={folder / name}"]
+        overrides += ["threads=1", "data.split.val_share=0.25", "data.split.test_share=0.25"]
+        return prepare(compose("prepare", PrepareConfig, "data=events", *overrides), say=lambda text: None)
+
+    return {name: prepared(name) for name in logs}
+
+
+def made_up_calibration(model: SessionModel) -> Calibration:
+    """Of every number another one per bucket, and thresholds in the middle of what random weights answer."""
+    rng, ks = np.random.default_rng(0), [0, 1, 2, 3, 5, 10]
+    limits = {"segment:income": 0.6, "segment:region": None}
+    return Calibration(
+        ks=ks,
+        scales={outcome.name: rng.uniform(0, 1.5, len(ks)).tolist() for outcome in model.outcomes},
+        temperature={task: rng.uniform(0.3, 1.5, len(ks)).tolist() for task in model.tasks},
+        sets={task: rng.uniform(0.8, 0.99, len(ks)).tolist() for task in model.tasks},
+        depth=DepthThresholds({o.name: limits[o.name] for o in model.outcomes if o.name in limits}, one_to_one=0.999),
+    )
+
+
 def make_model(prepared: Prepared, family: str) -> SessionModel:
-    """Fitted; where gradients would train it, with random weights that tell items apart."""
+    """Fitted; where gradients would train it, with random weights that tell items apart.
+
+    SASRec and the blend are calibrated, GRU4Rec is not, so that it answers in its own words.
+    """
     window, vocabulary = train_window(prepared), Vocabulary.of(prepared, refit=False)
     torch.manual_seed(0)
     model = build_model(
@@ -46,6 +85,7 @@ def make_model(prepared: Prepared, family: str) -> SessionModel:
         tasks=supported_tasks(prepared, window)[0],
         max_len=6,
         facts={"purchase_code": prepared.purchase_code},
+        outcomes=supported_outcomes(prepared, window)[0],
     )
     model.fit(FitData(prepared, window, vocabulary))
     with torch.no_grad():
@@ -53,6 +93,8 @@ def make_model(prepared: Prepared, family: str) -> SessionModel:
             parameter.add_(torch.randn_like(parameter) * 0.5)
     if isinstance(model, Blend):
         model.weights.uniform_(0.2, 1.0)
+    if family in ("sasrec", "blend"):
+        model.calibration = made_up_calibration(model)
     return model.eval()
 
 
@@ -115,6 +157,6 @@ def shop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "blend"])
+@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr", "blend"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -35,7 +35,12 @@ def test_the_manifest_lists_every_file_with_size_and_hash(bundles: Bundles, shop
     }
     assert {"golden.jsonl", "item_ids.json", "vocabulary.json", "MODEL_CARD.md"} <= files.keys()
     graphs = [name for name in files if name.endswith(".onnx")]
-    wanted = {"sasrec": ["encoder.onnx"], "gru4rec": ["encoder.onnx"], "blend": ["sasrec.encoder.onnx"]}
+    wanted = {
+        "sasrec": ["encoder.onnx"],
+        "gru4rec": ["encoder.onnx"],
+        "ligr": ["encoder.onnx"],
+        "blend": ["sasrec.encoder.onnx"],
+    }
     assert graphs == wanted.get(family, [])
 
 

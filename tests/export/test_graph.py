@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,20 @@ import pytest
 import torch
 
 from shopkeeper.data.batches import Vocabulary
+from shopkeeper.data.outcomes import Outcome
 from shopkeeper.export.graph import write_graph
 from shopkeeper.models.repeats import Seen
 from shopkeeper.models.sasrec import SASRec
 
+OUTCOMES = [Outcome("intent", ("none", "purchase")), Outcome("segment:tier", ("gold", "silver", "tin"))]
+HEADS = {"hidden": 4, "dropout": 0.1, "encoder_gradient": 0.1, "early": 1.0}
 
-def make_model(max_len: int, *, context: tuple[int, ...] = (3,), items: int = 7) -> SASRec:
+
+def make_model(
+    max_len: int, *, context: tuple[int, ...] = (3,), items: int = 7, outcomes: Sequence[Outcome] = OUTCOMES
+) -> SASRec:
     torch.manual_seed(0)
-    return SASRec(
+    model = SASRec(
         vocabulary=Vocabulary(num_items=items, num_events=3, context=context),
         tasks=["purchase", "next"],
         max_len=max_len,
@@ -27,7 +34,13 @@ def make_model(max_len: int, *, context: tuple[int, ...] = (3,), items: int = 7)
         half_life_days=1.0,
         context_dropout=0.1,
         purchase_code=2,
-    ).eval()
+        outcomes=outcomes,
+        heads=HEADS,
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model.eval()
 
 
 def random_inputs(batch: int, tokens: int, slots: int, columns: int) -> dict[str, torch.Tensor]:
@@ -60,9 +73,16 @@ def test_the_graph_answers_as_the_model_at_any_size(max_len: int, columns: int, 
         with torch.no_grad():
             history = [inputs[name] for name in ("vectors", "event", "context", "time", "length")]
             expected = model.answer(history[0], history[1], history[2], history[3], history[4], seen)
-        found = session.run(["query", "bonus"], {k: v.numpy() for k, v in inputs.items() if k in wanted})
+        found = session.run(["query", "bonus", "logits"], {k: v.numpy() for k, v in inputs.items() if k in wanted})
         for own, trained in zip(found, expected, strict=True):
             np.testing.assert_allclose(own, trained.numpy(), atol=1e-4)
+
+
+def test_without_outcomes_it_answers_rankings_alone(tmp_path: Path) -> None:
+    write_graph(make_model(4, outcomes=()), tmp_path / "encoder.onnx")
+    session = ort.InferenceSession(tmp_path / "encoder.onnx", providers=["CPUExecutionProvider"])
+
+    assert [output.name for output in session.get_outputs()] == ["query", "bonus"]
 
 
 def test_the_graph_is_standard_and_does_not_grow_with_the_catalogue(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Exported equals trained: the same visitors through training's code and through serving's."""
 
+import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -127,3 +129,15 @@ def test_a_bundle_of_another_model_is_found_out(
 ) -> None:
     with pytest.raises(UserError, match="the exported model does not answer as the trained one"):
         check_parity(models(shop, "repeat"), shops[shop], bundles(shop, "item_knn"), tolerance=1e-4)
+
+
+def test_a_bundle_with_other_outcomes_is_found_out(
+    shops: dict[str, Prepared], models: Models, bundles: Bundles, shop: str
+) -> None:
+    folder, model = bundles(shop, "sasrec"), copy.copy(models(shop, "sasrec"))
+    assert model.calibration is not None
+    scales = {name: [scale + 0.1 for scale in own] for name, own in model.calibration.scales.items()}
+    model.calibration = dataclasses.replace(model.calibration, scales=scales)
+
+    with pytest.raises(UserError, match=r"does not answer as the trained one: \w+ differs by more than 0.0001"):
+        check_parity(model, shops[shop], folder, tolerance=1e-4)

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,18 +14,21 @@ from shopkeeper.config import TrainConfig, configure
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Batch, Vocabulary, collate, example_pieces
 from shopkeeper.data.examples import Examples, stranger_examples
+from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
 from shopkeeper.models.blend import Blend
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
-FAMILIES = ("popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "blend")
+FAMILIES = ("popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr", "blend")
 MAX_LEN = 4
 SMALL: dict[str, dict[str, Any]] = {
     "sasrec": {"embed_dim": 8, "num_layers": 2},
     "gru4rec": {"embed_dim": 8, "num_layers": 1},
+    "ligr": {"embed_dim": 8, "num_layers": 1},
 }
 
 
@@ -77,6 +82,22 @@ def batch_of(shops: dict[str, Prepared]) -> Callable[..., Batch]:
         return collate(prepared, example_pieces(examples, max_len), Vocabulary.of(prepared, refit=False))
 
     return build
+
+
+@pytest.fixture
+def prepare_frame(compose: Callable[..., Any], tmp_path: Path) -> Callable[..., Prepared]:
+    """`prepare_frame(events, items)`: a log given as frames, prepared; its last quarters are validation and test."""
+
+    def run(events: pd.DataFrame, items: pd.DataFrame | None = None) -> Prepared:
+        events.to_parquet(tmp_path / "events.parquet", index=False)
+        overrides = [f"data.events={tmp_path / 'events.parquet'}", f"output={tmp_path / 'prepared'}", "threads=1"]
+        if items is not None:
+            items.to_parquet(tmp_path / "items.parquet", index=False)
+            overrides.append(f"data.items={tmp_path / 'items.parquet'}")
+        shares = ["data.split.val_share=0.25", "data.split.test_share=0.25"]
+        return prepare(compose("prepare", PrepareConfig, "data=events", *overrides, *shares), say=lambda text: None)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,9 @@ BatchOf = Callable[..., Batch]
 AllExamples = dict[str, Examples]
 
 pytestmark = [
-    pytest.mark.parametrize("family", ["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "blend"]),
+    pytest.mark.parametrize(
+        "family", ["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr", "blend"]
+    ),
     pytest.mark.parametrize("shop", ["clicks", "orders"]),
 ]
 

@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from shopkeeper.models.losses import Sample, Sampler, full_log_sum, sampled_log_sum, softmax_loss, with_bonus
+from shopkeeper.models.losses import (
+    Sample,
+    Sampler,
+    bpr_max_loss,
+    full_log_sum,
+    gbce_loss,
+    gbce_power,
+    sampled_log_sum,
+    softmax_loss,
+    with_bonus,
+)
 
 # With a query of length 1, the items 1, 2, 3 have the exponentials 1, 2 and 3; with length 2 their squares.
 TABLE = torch.tensor([[0.0], [math.log(2.0)], [math.log(3.0)]])
@@ -162,3 +172,29 @@ def test_gradients_of_a_bonus_are_finite_whatever_is_masked() -> None:
     with_bonus(logs(6), logs(2, 3)[None], bonus, torch.tensor([[True, False]]), exact=True).sum().backward()
 
     torch.testing.assert_close(bonus.grad, torch.tensor([[1.0, 0.0]]))
+
+
+@pytest.mark.parametrize(("calibration", "power"), [(0.0, 1.0), (0.5, 0.625), (1.0, 0.25)])
+def test_the_power_of_gbce_goes_from_one_to_the_share_sampled(calibration: float, power: float) -> None:
+    # a = 1/4, t = 1/2: 1/4 * (1/2 * (1 - 4) + 4) = 1/4 * 5/2
+    assert gbce_power(0.25, calibration) == pytest.approx(power)
+
+
+def test_gbce_sums_the_surprise_of_a_target_and_of_its_rivals() -> None:
+    # sigmoid(log 3) = 3/4 to the power 1/2, weight 1/2; rivals: 1 - sigmoid(0) = 1/2, the other one does not count
+    allowed = torch.tensor([[True, False]])
+
+    loss = gbce_loss(logs(3), logs(1, 5)[None], allowed, torch.tensor([0.5]), power=0.5, positions=2)
+
+    assert loss.item() == pytest.approx((0.25 * math.log(4 / 3) + math.log(2)) / 2)
+
+
+def test_bpr_max_weighs_rivals_by_their_softmax() -> None:
+    # rivals 1 and 3 weigh 1/4 and 3/4; 2 beats them with 2/3 and 2/5; the third does not count
+    allowed = torch.tensor([[True, True, False]])
+
+    each = bpr_max_loss(logs(2), logs(1, 3, 99)[None], allowed, regularisation=0.5)
+
+    assert each.tolist() == pytest.approx(
+        [-math.log(1 / 4 * 2 / 3 + 3 / 4 * 2 / 5) + 0.5 * 3 / 4 * math.log(3) ** 2], rel=1e-5
+    )

@@ -18,7 +18,7 @@ from shopkeeper.train.lazy import LazyAdamW
 Build = Callable[..., NeuralModel]
 BatchOf = Callable[..., Batch]
 
-NEURAL = ("sasrec", "gru4rec")
+NEURAL = ("sasrec", "gru4rec", "ligr")
 
 
 def criteria(model: NeuralModel, num_negatives: int) -> list[Criterion]:

@@ -12,6 +12,7 @@ from shopkeeper.config import EvaluateConfig, TrainConfig
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import collate, example_pieces
 from shopkeeper.data.examples import Examples, stranger_examples
+from shopkeeper.data.outcomes import Labels, Outcome
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import PrepareConfig
@@ -23,6 +24,9 @@ from shopkeeper.train.fit import train
 
 KS = [0, 1, 2, 3, 5, 8, 12]
 Event = dict[str, Any]
+INTENT = Outcome(s.INTENT, ("none", "purchase"))
+PERSONAS = Outcome("segment:persona", ("persona 1", "persona 0"))
+"""Out of order on purpose: classes go by their names."""
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +42,18 @@ def tiny(compose: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def optimum(tiny: Prepared) -> Optimum:
-    return Optimum(tiny, tasks=list(s.TASKS))
+    return Optimum(tiny, tasks=list(s.TASKS), outcomes=[INTENT, PERSONAS, Outcome(s.PHASE, s.PHASES)])
 
 
 def batch_of(prepared: Prepared, optimum: Optimum, examples: Examples) -> Any:
     return collate(prepared, example_pieces(examples, optimum.max_len), optimum.vocabulary)
+
+
+def after_every_event(prepared: Prepared, examples: Examples, *, each: int) -> np.ndarray:
+    """Numbers of examples right after every kind of event."""
+    long = np.flatnonzero(examples.k >= 1)
+    last = prepared.rows["event"][prepared.step_offsets[examples.last[long]] - 1]
+    return np.concatenate([long[last == code][:each] for code in np.unique(last)])
 
 
 # ---- the same by plain loops over hidden states and paths, item by item, from the tables of the shop alone ----
@@ -180,9 +191,8 @@ def by_hand(shop: Shop, history: pd.DataFrame, task: str) -> tuple[np.ndarray, n
 def test_the_posterior_is_that_of_all_hidden_states_and_paths(tiny: Prepared, optimum: Optimum, task: str) -> None:
     examples = stranger_examples(tiny, s.TEST, KS)
     long = np.flatnonzero(examples.k >= 1)
-    last = tiny.rows["event"][tiny.step_offsets[examples.last[long]] - 1]
-    after = [long[last == code][:7] for code in np.unique(last)]  # moments right after every kind of event
-    chosen = np.concatenate([*after, long[np.argsort(examples.k[long], kind="stable")[::60]]])
+    after = after_every_event(tiny, examples, each=7)
+    chosen = np.concatenate([after, long[np.argsort(examples.k[long], kind="stable")[::60]]])
     batch = batch_of(tiny, optimum, examples.only(chosen))
     scores, personas = optimum.score(batch)[:, s.TASKS.index(task)].exp().numpy(), optimum.personas(batch)
     place = {name: code - 1 for code, name in enumerate(tiny.item_ids(), start=1)}
@@ -199,6 +209,66 @@ def test_the_posterior_is_that_of_all_hidden_states_and_paths(tiny: Prepared, op
         np.testing.assert_allclose(personas[row], persona, rtol=1e-6)
         np.testing.assert_allclose(scores[row], expected, rtol=1e-4, atol=1e-9)
     assert {"view_item", "search", "add_to_cart", "purchase", "delivery"} <= kinds
+
+
+def buys_by_hand(shop: Shop, kind: int | None, h: int) -> float:
+    """Spread the probability of a state over all paths to the end of the visit; None: opened."""
+    bought, mass = 0.0, {0 if kind is None else kind: 1.0}
+    while sum(mass.values()) > 1e-13:
+        new: dict[int, float] = defaultdict(float)
+        for state, p in mass.items():
+            act = shop.act[h, state]
+            new[0] += p * (act[SAME] + act[OTHER])
+            for action, leads in LEADS_TO.items():
+                if EVENTS[leads] == "purchase":
+                    bought += p * act[action]
+                else:
+                    new[leads] += p * act[action]
+        mass = new
+    return bought
+
+
+def test_intent_is_that_of_all_hidden_states_and_paths(tiny: Prepared, optimum: Optimum) -> None:
+    examples = stranger_examples(tiny, s.TEST, KS)
+    chosen = after_every_event(tiny, examples, each=3)
+    intent, persona = (part.exp().numpy() for part in optimum.classify(batch_of(tiny, optimum, examples.only(chosen))))
+    shop, places = optimum.shop, set()
+
+    for row, example in enumerate(chosen):
+        history = tiny.events_frame([examples.visitor[example]]).iloc[: examples.k[example]]
+        named = history[s.ITEM].where(history[s.ITEM].notna(), "i0")
+        history = history.assign(category=shop.category[named.str[1:].astype(int)])
+        visits = visits_of(history)
+        weights = {
+            (z, intents): likelihood(shop, visits, history["country"].iloc[0], z, intents)
+            for z in range(2)
+            for intents in product(range(2), repeat=len(visits))
+        }
+        buys, total = 0.0, sum(weights.values())
+        for (_, intents), weight in weights.items():
+            _, kind, _, _ = where_now(visits, intents[-1])
+            places.add(kind)
+            buys += weight / total * (0.0 if kind == -1 else buys_by_hand(shop, kind, intents[-1]))
+        assert intent[row] == pytest.approx([1 - buys, buys], rel=1e-5)
+        first = sum(weight for (z, _), weight in weights.items() if z == 0) / total
+        assert persona[row] == pytest.approx([1 - first, first], rel=1e-5)
+    assert {0, 1, 2, -1} <= places
+
+
+def test_as_many_visits_buy_as_it_says(tiny: Prepared, optimum: Optimum) -> None:
+    examples = stranger_examples(tiny, s.TEST, KS)
+    truth = Labels(tiny, [INTENT]).of(s.INTENT, examples.moments(tiny))
+    said = optimum.classify(batch_of(tiny, optimum, examples))[0].exp().numpy()[:, 1]
+
+    for low, high in ((0.0, 0.1), (0.1, 0.3), (0.3, 1.0)):
+        inside = (said >= low) & (said < high)
+        visitors = len(np.unique(examples.visitor[inside]))
+        assert visitors > 50
+        assert abs(truth[inside].mean() - said[inside].mean()) < 4 * np.sqrt(0.25 / visitors)
+
+
+def test_it_tells_only_what_follows_from_the_process(optimum: Optimum) -> None:
+    assert [outcome.name for outcome in optimum.outcomes] == ["intent", "segment:persona"]
 
 
 def test_before_the_first_event_the_context_alone_tells(tiny: Prepared, optimum: Optimum) -> None:

@@ -59,15 +59,16 @@ class Service:
 
     def answer(self, asked: list[PredictRequest], *, batch: bool = False) -> list[Prediction]:
         """Requests that differ only in their events share a pass of the encoder."""
-        groups: dict[tuple[int, tuple[str, ...] | None, bool], list[int]] = {}
+        groups: dict[tuple[int, tuple[str, ...] | None, bool, bool], list[int]] = {}
         for i, request in enumerate(asked):
             self.check_tasks(request, f"requests[{i}].tasks" if batch else "tasks")
             tasks = tuple(request.tasks) if request.tasks is not None else None
-            groups.setdefault((request.k, tasks, request.exclude_seen), []).append(i)
+            groups.setdefault((request.k, tasks, request.exclude_seen, request.explain), []).append(i)
         answers: dict[int, Prediction] = {}
-        for (k, tasks, exclude_seen), members in groups.items():
-            histories = [asked[i].events for i in members]
-            found = self.predictor.predict_many(histories, k=k, tasks=tasks, exclude_seen=exclude_seen)
+        for (k, tasks, exclude_seen, explain), members in groups.items():
+            found = self.predictor.predict_many(
+                [asked[i].events for i in members], k=k, tasks=tasks, exclude_seen=exclude_seen, explain=explain
+            )
             answers |= dict(zip(members, found, strict=True))
         predictions = [answers[i] for i in range(len(asked))]
         self.metrics.observe(predictions)
@@ -80,7 +81,7 @@ class Service:
                 raise Problem(422, f"{task!r} is not among this model's tasks: {', '.join(known)}", field=field)
 
     async def model(self, request: Request) -> Response:
-        return json_response(ModelDescription.of(self.predictor.manifest))
+        return json_response(ModelDescription.of(self.predictor.bundle))
 
     async def healthz(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")

@@ -11,19 +11,23 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from shopkeeper_serving.outcomes import Outcomes
+
 T = TypeVar("T")
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 GOLDEN: Final = "golden.jsonl"
 ITEM_IDS: Final = "item_ids.json"
 VOCABULARY: Final = "vocabulary.json"
 PRIOR: Final = "prior"
 ENCODER: Final = "encoder.onnx"
+OUTCOMES: Final = "outcomes.json"
+"""Brought by models that tell more than items; others have none."""
 
 BLEND: Final = "blend"
 
-ENCODERS: Final = ("sasrec", "gru4rec")
+ENCODERS: Final = ("sasrec", "gru4rec", "ligr")
 """Families whose bundle holds an item table and the graph of an encoder."""
 
 ARRAYS: Final = {
@@ -35,6 +39,9 @@ ARRAYS: Final = {
     BLEND: (PRIOR, "weights", "ks"),
 }
 """Arrays that each model family brings, as `<name>.npy`."""
+
+INPUTS: Final = "inputs"
+"""An encoder's item table for reading steps, where it is not the one that scores."""
 
 TASK_ARRAYS: Final = {"item_knn": ("indptr", "indices", "values"), "vmis_knn": ("indptr", "indices")}
 """Arrays that a family brings for each task, as `<name>_<task>.npy`."""
@@ -100,6 +107,7 @@ class Bundle(msgspec.Struct, frozen=True):
     item_ids: list[str]
     vocabulary: Vocabulary
     arrays: dict[str, npt.NDArray[Any]]
+    outcomes: Outcomes | None
     prefix: str = ""
     parts: dict[str, "Bundle"] = {}
 
@@ -130,6 +138,7 @@ def read_bundle(path: str | Path) -> Bundle:
             item_ids=decode(folder / ITEM_IDS, list[str]),
             vocabulary=decode(folder / VOCABULARY, Vocabulary),
             arrays={},
+            outcomes=read_outcomes(folder, manifest) if OUTCOMES in manifest.files else None,
         )
     )
     check_shapes(bundle)
@@ -140,8 +149,16 @@ def with_arrays(bundle: Bundle) -> Bundle:
     """The bundle with its arrays and those of its parts, each of which is a bundle of its own kind."""
     manifest, replace = bundle.manifest, msgspec.structs.replace
     arrays = {name: open_array(bundle.file(f"{name}.npy")) for name in array_names(manifest)}
+    speaker = speaker_of(manifest)
     parts = {
-        name: with_arrays(replace(bundle, manifest=part_of(manifest, name), prefix=f"{name}."))
+        name: with_arrays(
+            replace(
+                bundle,
+                manifest=part_of(manifest, name),
+                outcomes=bundle.outcomes if name == speaker else None,
+                prefix=f"{name}.",
+            )
+        )
         for name in manifest.parts
     }
     return replace(bundle, arrays=arrays, parts=parts)
@@ -152,6 +169,11 @@ def part_of(manifest: Manifest, name: str) -> Manifest:
     start = f"{name}."
     params = {key.removeprefix(start): value for key, value in manifest.params.items() if key.startswith(start)}
     return msgspec.structs.replace(manifest, family=manifest.parts[name], params=params, parts={})
+
+
+def speaker_of(manifest: Manifest) -> str | None:
+    """The part of a blend that tells its outcomes: the first with an encoder."""
+    return next((name for name, family in manifest.parts.items() if family in ENCODERS), None)
 
 
 def model_files(manifest: Manifest) -> list[str]:
@@ -186,10 +208,23 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def read_outcomes(folder: Path, manifest: Manifest) -> Outcomes:
+    file = folder / OUTCOMES
+    outcomes = decode(file, Outcomes)
+    try:
+        outcomes.check(manifest.tasks)
+    except ValueError as error:
+        raise BundleError(f"{file}: {error}") from error
+    if outcomes.outcomes and manifest.family not in ENCODERS and speaker_of(manifest) is None:
+        raise BundleError(f"{file}: outcomes: a {manifest.family} bundle has no encoder that tells them")
+    return outcomes
+
+
 def array_names(manifest: Manifest) -> list[str]:
     """Names (without .npy) of the arrays the model family brings."""
     per_task = TASK_ARRAYS.get(manifest.family, ())
-    return [*ARRAYS[manifest.family], *(f"{name}_{task}" for name in per_task for task in manifest.tasks)]
+    own = [INPUTS] if manifest.family in ENCODERS and f"{INPUTS}.npy" in manifest.files else []
+    return [*ARRAYS[manifest.family], *own, *(f"{name}_{task}" for name in per_task for task in manifest.tasks)]
 
 
 def verify_file(folder: Path, name: str, entry: FileEntry) -> None:
@@ -235,6 +270,7 @@ def check_shapes(bundle: Bundle) -> None:
     for name, array in bundle.arrays.items():
         table = name in (PRIOR, "bias", "repeat")
         wrong = array.shape != per_task if table else name == "items" and array.shape[:1] != (manifest.num_items,)
+        wrong |= name == INPUTS and array.shape != bundle.arrays["items"].shape
         if wrong:
             raise BundleError(f"{bundle.file(name)}.npy: shape {array.shape} does not fit {manifest.num_items} items")
         if array.dtype.kind not in "fi":

@@ -88,6 +88,13 @@ class Reader:
         return codes
 
 
+def select(histories: Histories, begin: int, end: int) -> Histories:
+    """Histories begin..end-1."""
+    first, last = histories.offsets[begin], histories.offsets[end]
+    rows = {name: getattr(histories, name)[first:last] for name in Histories._fields if name != "offsets"}
+    return Histories(offsets=histories.offsets[begin : end + 1] - first, **rows)
+
+
 def to_microseconds(timestamp: dt.datetime | int | None) -> int:
     """Microseconds since 1970 of a datetime (naive means UTC), or of epoch milliseconds; -1 for None."""
     if timestamp is None:

@@ -28,6 +28,9 @@ class Metrics:
             "shopkeeper_history_steps", "Steps of the histories asked about.", buckets=STEPS, registry=self.registry
         )
         self.cold = Counter("shopkeeper_cold_starts", "Cold starts by reason.", ["reason"], registry=self.registry)
+        self.depth = Counter(
+            "shopkeeper_answers", "Answers by how personal they may be.", ["depth"], registry=self.registry
+        )
         self.unknown = Counter(
             "shopkeeper_unknown_items", "Items in requests that the bundle does not know.", registry=self.registry
         )
@@ -43,6 +46,8 @@ class Metrics:
             self.unknown.inc(prediction.cold_start.unknown_items)
             if prediction.cold_start.reason is not None:
                 self.cold.labels(prediction.cold_start.reason).inc()
+            if prediction.depth is not None:
+                self.depth.labels(prediction.depth).inc()
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -2,34 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from shopkeeper_serving.bundle import GOLDEN, PRIOR, Bundle, BundleError, Manifest, read_bundle
-from shopkeeper_serving.history import Histories, Inputs, Reader, to_inputs
-from shopkeeper_serving.schemas import ColdStart, Event, ModelInfo, Prediction, PredictRequest, ScoredItem
-from shopkeeper_serving.scorers import FloatArray, make_scorer
+from shopkeeper_serving.bundle import GOLDEN, PRIOR, Bundle, Manifest, read_bundle
+from shopkeeper_serving.calibration import DEPTHS, Calibration, Judged
+from shopkeeper_serving.explain import influences, versions
+from shopkeeper_serving.golden import replay
+from shopkeeper_serving.history import Histories, Inputs, Reader, select, to_inputs
+from shopkeeper_serving.outcomes import INTENT, PHASE, PURCHASE, SEGMENT_PREFIX
+from shopkeeper_serving.schemas import ColdStart, Event, Explanation, ModelInfo, Prediction, PredictRequest, ScoredItem
+from shopkeeper_serving.scorers import Classifier, FloatArray, make_scorer
 
 TASK_NEXT = "next"
 SCORES_AT_ONCE = 6_000_000
-
-
-class Golden(msgspec.Struct, frozen=True):
-    """A raw request and what the trained model answered: per task the ids and scores, best first."""
-
-    request: PredictRequest
-    item_ids: dict[str, list[str]]
-    scores: dict[str, list[float]]
-
-    def is_whole(self, tasks: Sequence[str]) -> bool:
-        """Whether every task asked for is answered, with as many ids as scores."""
-        wanted = set(self.request.tasks if self.request.tasks is not None else tasks)
-        if not self.item_ids.keys() == self.scores.keys() == wanted:
-            return False
-        return all(len(self.item_ids[task]) == len(scores) for task, scores in self.scores.items())
 
 
 class Ranked(NamedTuple):
@@ -37,6 +25,13 @@ class Ranked(NamedTuple):
 
     item: npt.NDArray[np.int64]  # (B, k) item index from 1
     score: FloatArray  # (B, k); -inf where fewer than k items may be named
+
+
+class Answers(NamedTuple):
+    """What is said of many histories: per task the best items, and, where the bundle has outcomes, the rest."""
+
+    ranked: dict[str, Ranked]
+    judged: Judged | None
 
 
 class Predictor:
@@ -47,6 +42,7 @@ class Predictor:
         self.reader = Reader(bundle)
         self.scorer = make_scorer(bundle)
         manifest = bundle.manifest
+        self.calibration = Calibration(bundle.outcomes, manifest.tasks) if bundle.outcomes else None
         self.info = ModelInfo(
             name=manifest.name, version=manifest.version, family=manifest.family, created=manifest.created
         )
@@ -59,22 +55,40 @@ class Predictor:
             BundleError: naming the file, when the bundle is damaged or does not answer as the trained model did.
         """
         predictor = cls(read_bundle(path))
-        predictor.replay()
+        replay(predictor.bundle.path / GOLDEN, predictor.manifest, predictor.respond)
         return predictor
 
     @property
     def manifest(self) -> Manifest:
         return self.bundle.manifest
 
+    def respond(self, request: PredictRequest) -> Prediction:
+        """`predict` for what came over the wire."""
+        return self.predict(
+            request.events,
+            k=request.k,
+            tasks=request.tasks,
+            exclude_seen=request.exclude_seen,
+            explain=request.explain,
+        )
+
     def predict(
-        self, events: Sequence[Event], *, k: int = 20, tasks: Sequence[str] | None = None, exclude_seen: bool = False
+        self,
+        events: Sequence[Event],
+        *,
+        k: int = 20,
+        tasks: Sequence[str] | None = None,
+        exclude_seen: bool = False,
+        explain: bool = False,
     ) -> Prediction:
-        """The k best items per task for one visitor's events, oldest first.
+        """The k best items per task for one visitor's events, oldest first, and all outcomes of the bundle.
+
+        With `explain` it also says which events and context moved the segments' probabilities.
 
         Raises:
             ValueError: for a task the bundle does not have, or k below 1.
         """
-        return self.predict_many([events], k=k, tasks=tasks, exclude_seen=exclude_seen)[0]
+        return self.predict_many([events], k=k, tasks=tasks, exclude_seen=exclude_seen, explain=explain)[0]
 
     def predict_many(
         self,
@@ -83,21 +97,32 @@ class Predictor:
         k: int = 20,
         tasks: Sequence[str] | None = None,
         exclude_seen: bool = False,
+        explain: bool = False,
     ) -> list[Prediction]:
         """`predict` for many visitors, as many in one pass of the encoder as scores fit in 24 MB."""
         if k < 1:
             raise ValueError(f"k={k}: at least one item has to be asked for")
         size = max(1, SCORES_AT_ONCE // (self.manifest.num_items * len(self.manifest.tasks)))
         parts = [histories[begin : begin + size] for begin in range(0, len(histories), size)]
-        return [p for part in parts for p in self.predict_part(part, k=k, tasks=tasks, exclude_seen=exclude_seen)]
+        return [
+            prediction
+            for part in parts
+            for prediction in self.predict_part(part, k=k, tasks=tasks, exclude_seen=exclude_seen, explain=explain)
+        ]
 
     def predict_part(
-        self, histories: Sequence[Sequence[Event]], *, k: int, tasks: Sequence[str] | None, exclude_seen: bool
+        self,
+        histories: Sequence[Sequence[Event]],
+        *,
+        k: int,
+        tasks: Sequence[str] | None,
+        exclude_seen: bool,
+        explain: bool,
     ) -> list[Prediction]:
         """`predict_many` in a single pass."""
         read = self.reader.read(histories)
         inputs = self.inputs(read)
-        ranked = self.rank(inputs, k=k, tasks=tasks, exclude_seen=exclude_seen)
+        ranked, judged = self.answer(inputs, k=k, tasks=tasks, exclude_seen=exclude_seen)
         cold = cold_starts(read, inputs)
         return [
             Prediction(
@@ -105,6 +130,8 @@ class Predictor:
                 items={task: self.named(best, i) for task, best in ranked.items()},
                 steps=int(inputs.steps[i]),
                 cold_start=cold[i],
+                **({} if judged is None else self.told(judged, i)),
+                explanation=self.explain(select(read, i, i + 1)) if explain else None,
             )
             for i in range(len(histories))
         ]
@@ -118,27 +145,44 @@ class Predictor:
             max_len=manifest.max_len,
         )
 
-    def rank(
-        self, inputs: Inputs, *, k: int, tasks: Sequence[str] | None = None, exclude_seen: bool = False
-    ) -> dict[str, Ranked]:
-        """The k best items per task (equal scores: the lower index first)."""
+    def answer(
+        self,
+        inputs: Inputs,
+        *,
+        k: int,
+        tasks: Sequence[str] | None = None,
+        exclude_seen: bool = False,
+        sets: bool = True,
+    ) -> Answers:
+        """The k best items per task (equal scores: the lower index first), and the outcomes, with sets where asked for.
+
+        `exclude_seen` is about what is named; outcomes, sets and depth are about the visitor and do not heed it.
+        """
         wanted = self.manifest.tasks if tasks is None else list(tasks)
         for task in wanted:
             if task not in self.manifest.tasks:
                 raise ValueError(f"tasks: {task!r} is not among this model's: {', '.join(self.manifest.tasks)}")
-        scores = np.array(self.scorer.score(inputs))
         nothing = nothing_known(inputs)
+        scores, logits = self.scored(inputs)
         scores[nothing] = self.bundle.arrays[PRIOR]
+        if TASK_NEXT in self.manifest.tasks:  # by definition it differs from the last item
+            rows = np.flatnonzero(inputs.last_item)
+            scores[rows, self.manifest.tasks.index(TASK_NEXT), inputs.last_item[rows] - 1] = -np.inf
+        judged = None
+        if self.calibration is not None:
+            judged = self.calibration.judge(
+                scores, logits, steps=inputs.length - 1, nothing=nothing, tasks=wanted if sets else []
+            )
         if exclude_seen:
             scores[inputs.past_owner, :, inputs.past_item - 1] = -np.inf
-        ranked = {}
-        for task in wanted:
-            own = scores[:, self.manifest.tasks.index(task)]
-            if task == TASK_NEXT:  # by definition it differs from the last item
-                rows = np.flatnonzero(inputs.last_item)
-                own[rows, inputs.last_item[rows] - 1] = -np.inf
-            ranked[task] = top_k(own, k)
-        return ranked
+        return Answers({task: top_k(scores[:, self.manifest.tasks.index(task)], k) for task in wanted}, judged)
+
+    def scored(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+        """Scores (B, H, V) that may be written to, and logits (B, C) of the outcomes."""
+        if isinstance(self.scorer, Classifier):
+            scores, logits = self.scorer.score_and_classify(inputs)
+            return np.array(scores), logits
+        return np.array(self.scorer.score(inputs)), np.zeros((len(inputs.event), 0), np.float32)
 
     def named(self, best: Ranked, i: int) -> list[ScoredItem]:
         pairs = zip(best.item[i].tolist(), best.score[i].tolist(), strict=True)
@@ -148,25 +192,43 @@ class Predictor:
             if score > -np.inf
         ]
 
-    def replay(self) -> None:
-        """Answer the golden requests from their raw form; scores and order must be the trained model's."""
-        file = self.bundle.path / GOLDEN
-        decoder = msgspec.json.Decoder(Golden)
-        try:
-            golden = [decoder.decode(line) for line in file.read_bytes().splitlines() if line]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BundleError(f"{file}: {error}") from error
-        if not golden:
-            raise BundleError(f"{file} holds no golden request")
-        for number, case in enumerate(golden, start=1):
-            if not case.is_whole(self.manifest.tasks):
-                raise BundleError(f"{file}: request {number} lacks the answer to a task, or an item of it")
-            request = case.request
-            answer = self.predict(request.events, k=request.k, tasks=request.tasks, exclude_seen=request.exclude_seen)
-            for task, scores in case.scores.items():
-                found = answer.items.get(task, [])
-                if not agrees(found, case.item_ids[task], scores, self.manifest.score_tolerance):
-                    raise BundleError(f"{file}: request {number} is not answered as the trained model did ({task})")
+    def told(self, judged: Judged, i: int) -> dict[str, Any]:
+        """What history i is told besides items, as fields of a `Prediction`."""
+        assert self.calibration is not None
+        names, places = self.calibration.classes, self.calibration.places
+        told = {
+            name: dict(zip(names[name], judged.probability[i, at].tolist(), strict=True)) for name, at in places.items()
+        }
+        segments = {name.removeprefix(SEGMENT_PREFIX): told[name] for name in self.calibration.segments}
+        named = zip(segments.items(), judged.addressable[i].tolist(), strict=True)
+        return {
+            "segments": segments,
+            "intent": told[INTENT][PURCHASE] if INTENT in told else None,
+            "phase": told.get(PHASE),
+            "sets": {task: int(sizes[i]) for task, sizes in judged.sets.items()},
+            "depth": DEPTHS[judged.depth[i]],
+            "address_as": {name: max(own, key=own.__getitem__) for (name, own), sure in named if sure},
+        }
+
+    def explain(self, history: Histories) -> dict[str, Explanation]:
+        """Of one history: per segment, what moved the probability of its most probable class."""
+        if self.calibration is None or not isinstance(self.scorer, Classifier):
+            return {}
+        changed, events, columns = versions(history)
+        inputs = self.inputs(changed)
+        probability = self.calibration.probabilities(
+            self.scorer.classify(inputs), steps=inputs.length - 1, nothing=nothing_known(inputs)
+        )
+        context = [self.manifest.context[column] for column in columns]
+        explained = {}
+        for name in self.calibration.segments:
+            own = probability[:, self.calibration.places[name]]
+            top = int(own[0].argmax())
+            explained[name.removeprefix(SEGMENT_PREFIX)] = Explanation(
+                most_probable=self.calibration.classes[name][top],
+                influences=influences(own[:, top], events, context),
+            )
+        return explained
 
 
 def nothing_known(inputs: Inputs) -> npt.NDArray[np.bool_]:
@@ -187,19 +249,6 @@ def top_k(scores: FloatArray, k: int) -> Ranked:
     best = np.take_along_axis(scores, index, axis=1)
     order = np.lexsort((index, -best), axis=1)
     return Ranked(np.take_along_axis(index, order, axis=1) + 1, np.take_along_axis(best, order, axis=1))
-
-
-def agrees(found: list[ScoredItem], item_ids: list[str], scores: list[float], tolerance: float) -> bool:
-    """Every item with the score it had within `tolerance`; items that tie with the last may stand for each other."""
-    if len(found) != len(scores):
-        return False
-    expected = dict(zip(item_ids, scores, strict=True))
-    bar = (scores[-1] if scores else 0.0) + 2 * tolerance
-    if any(abs(item.score - expected.get(item.item_id, bar)) > 3 * tolerance for item in found):
-        return False
-    ranked = all(abs(item.score - score) <= tolerance for item, score in zip(found, scores, strict=True))
-    certain = {item for item, score in expected.items() if score > bar}
-    return ranked and certain <= {item.item_id for item in found}
 
 
 def cold_starts(histories: Histories, inputs: Inputs) -> list[ColdStart]:

@@ -1,13 +1,13 @@
 """Scores of the whole catalogue for histories, one class per model family; NumPy and one ONNX graph."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from shopkeeper_serving.bundle import BLEND, ENCODER, ENCODERS, PRIOR, Bundle, BundleError
+from shopkeeper_serving.bundle import BLEND, ENCODER, ENCODERS, INPUTS, OUTCOMES, PRIOR, Bundle, BundleError
 from shopkeeper_serving.history import Inputs
 
 FloatArray = npt.NDArray[np.float32]
@@ -22,6 +22,15 @@ class Scorer(Protocol):
     """Scores a batch of histories: (B, H tasks, V items) float32, higher is better."""
 
     def score(self, inputs: Inputs) -> FloatArray: ...
+
+
+@runtime_checkable
+class Classifier(Scorer, Protocol):
+    """A scorer that also has raw logits (B, C) of all classes of all outcomes, in the order of outcomes.json."""
+
+    def classify(self, inputs: Inputs) -> FloatArray: ...
+
+    def score_and_classify(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]: ...
 
 
 def make_scorer(bundle: Bundle) -> Scorer:
@@ -162,10 +171,11 @@ def first_of_groups(
 
 
 class EncoderScorer:
-    """query . item + bias, and a bonus for items of the history; query and bonus come from the ONNX graph."""
+    """query . item + bias, and a bonus for items of the history; query, bonus and logits come from the ONNX graph."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.items, self.bias = bundle.arrays["items"], np.asarray(bundle.arrays["bias"], np.float32)
+        self.read = bundle.arrays.get(INPUTS, self.items)
         self.repeat = bundle.arrays["repeat"]
         self.popularity = np.asarray(bundle.arrays[PRIOR][0], np.float32)
         self.purchase = event_code(bundle, bundle.manifest.purchase_event)
@@ -174,8 +184,34 @@ class EncoderScorer:
         if not self.inputs <= GRAPH_INPUTS:
             unknown = ", ".join(sorted(self.inputs - GRAPH_INPUTS))
             raise BundleError(f"{bundle.file(ENCODER)}: wants inputs this version does not know: {unknown}")
+        outcomes = bundle.outcomes.outcomes if bundle.outcomes else []
+        self.classes = sum(len(outcome.classes) for outcome in outcomes)
+        self.file = bundle.file(ENCODER)
+        if self.classes and "logits" not in {o.name for o in self.session.get_outputs()}:
+            raise BundleError(f"{self.file}: has no output `logits`, which {OUTCOMES} is about")
 
     def score(self, inputs: Inputs) -> FloatArray:
+        query, bonus = self.run(["query", "bonus"], inputs)
+        return self.scores(inputs, query, bonus)
+
+    def classify(self, inputs: Inputs) -> FloatArray:
+        if not self.classes:
+            return np.zeros((len(inputs.event), 0), np.float32)
+        (logits,) = self.run(["logits"], inputs)
+        return self.checked(logits)
+
+    def score_and_classify(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+        if not self.classes:
+            return self.score(inputs), self.classify(inputs)
+        query, bonus, logits = self.run(["query", "bonus", "logits"], inputs)
+        return self.scores(inputs, query, bonus), self.checked(logits)
+
+    def checked(self, logits: FloatArray) -> FloatArray:
+        if logits.ndim != 2 or logits.shape[1] != self.classes:
+            raise BundleError(f"{self.file}: logits of shape {logits.shape}, {OUTCOMES} has {self.classes} classes")
+        return logits
+
+    def run(self, outputs: Sequence[str], inputs: Inputs) -> list[FloatArray]:
         feeds = {
             "vectors": self.pool(inputs),
             "event": inputs.event,
@@ -185,7 +221,10 @@ class EncoderScorer:
             **self.observe(inputs),
         }
         wanted = self.inputs
-        query, bonus = self.session.run(["query", "bonus"], {k: v for k, v in feeds.items() if k in wanted})
+        found: list[FloatArray] = self.session.run(list(outputs), {k: v for k, v in feeds.items() if k in wanted})
+        return found
+
+    def scores(self, inputs: Inputs, query: FloatArray, bonus: FloatArray) -> FloatArray:
         scores: FloatArray = query @ self.items.T + self.bias
         row, slot = np.nonzero(inputs.seen)
         item = inputs.seen[row, slot] - 1
@@ -196,7 +235,7 @@ class EncoderScorer:
         """Mean vector of each step's items (B, T, D); zero where a step has none."""
         cells = inputs.event.size
         pooled = np.zeros((cells, self.items.shape[1]), np.float32)
-        np.add.at(pooled, inputs.bag_cell, self.items[inputs.bag_item - 1])
+        np.add.at(pooled, inputs.bag_cell, self.read[inputs.bag_item - 1])
         sizes = np.bincount(inputs.bag_cell, minlength=cells)
         pooled /= np.maximum(sizes, 1)[:, None].astype(np.float32)
         return pooled.reshape(*inputs.event.shape, -1)
@@ -225,12 +264,19 @@ class EncoderScorer:
 
 
 class BlendScorer:
-    """The parts' scores on one scale, weighed by task and by how much was seen."""
+    """The parts' scores on one scale, weighed by task and by how much was seen; outcomes are one part's."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.parts = {name: make_scorer(part) for name, part in bundle.parts.items()}
         self.counted = [part.manifest.family not in ENCODERS for part in bundle.parts.values()]
         self.weights, self.ks = np.asarray(bundle.arrays["weights"], np.float32), np.asarray(bundle.arrays["ks"])
+        self.speaker = next((part for part in self.parts.values() if isinstance(part, EncoderScorer)), None)
+
+    def classify(self, inputs: Inputs) -> FloatArray:
+        return self.speaker.classify(inputs) if self.speaker else np.zeros((len(inputs.event), 0), np.float32)
+
+    def score_and_classify(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+        return self.score(inputs), self.classify(inputs)
 
     def score(self, inputs: Inputs) -> FloatArray:
         bucket = np.searchsorted(self.ks, inputs.length - 1, side="right") - 1

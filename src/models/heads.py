@@ -1,0 +1,124 @@
+"""Outcomes beside the ranking: one categorical head each on the shared encoder, raw logits after every token.
+
+    z = prior + W x + U mlp(x),   x = [h, mean vector of all steps so far, log counts of events, steps, time so far]
+
+What has been seen so far stands beside the encoder's state, so that a head knows at least what counting knows; before
+training z is the prior, the log of how frequent each class is.
+Legend: B histories, T tokens, D length of an item vector, E events, O outcomes, C classes of all outcomes together.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shopkeeper.data.examples import window_examples
+from shopkeeper.data.outcomes import MASKED, Labels, Outcome
+from shopkeeper.models.contract import FitData
+
+TIMES = 2
+"""Numbers about steps and time among the inputs."""
+
+
+class OutcomeHeads(nn.Module):
+    """Heads of all outcomes in one.
+
+    Args:
+        outcomes: what is predicted, at least one.
+        dim: D.
+        num_events: E.
+        max_len: longest history the model reads.
+        hidden: width of the layer between; 0 leaves it out.
+        dropout: share of the inputs, and of that layer, blanked in training.
+        encoder_gradient: share of the heads' gradient that the encoder and the item vectors learn from.
+        early: a moment after k steps weighs (1 + k) ** -early in the loss: a long history is many moments of one
+            visitor. At 1 each doubling of the history weighs the same.
+    """
+
+    def __init__(
+        self,
+        outcomes: Sequence[Outcome],
+        *,
+        dim: int,
+        num_events: int,
+        max_len: int,
+        hidden: int,
+        dropout: float,
+        encoder_gradient: float,
+        early: float,
+    ) -> None:
+        super().__init__()
+        self.outcomes, self.max_len = list(outcomes), max_len
+        self.encoder_gradient, self.early = encoder_gradient, early
+        self.sizes = [len(outcome.classes) for outcome in outcomes]
+        self.num_events = num_events
+        width, classes = 2 * dim + num_events + 1 + TIMES, sum(self.sizes)
+        self.direct = nn.Linear(width, classes)
+        self.into = nn.Linear(width, hidden) if hidden else None
+        self.out = nn.Linear(hidden, classes, bias=False) if hidden else None
+        self.drop = nn.Dropout(dropout)
+        nn.init.zeros_(self.direct.weight)
+        nn.init.zeros_(self.direct.bias)
+        if self.out is not None:
+            nn.init.zeros_(self.out.weight)
+        self.register_buffer("prior", torch.zeros(classes))
+        self.prior: Tensor
+
+    def fit(self, data: FitData) -> None:
+        """Count how frequent each class is among the visitors of the window after 0, 1, 2, 4, 8, ... steps.
+
+        One more of each class: none is impossible.
+        """
+        ks = [0, *(2**i for i in range(max(self.max_len, 1).bit_length()))]
+        moments = window_examples(data.prepared, data.window, ks).moments(data.prepared)
+        labels = Labels(data.prepared, self.outcomes)
+        parts = []
+        for outcome in self.outcomes:
+            found = labels.of(outcome.name, moments)
+            counts = np.bincount(found[found != MASKED], minlength=len(outcome.classes)) + 1.0
+            parts.append(np.log(counts / counts.sum()))
+        self.prior.copy_(torch.from_numpy(np.concatenate(parts)))
+
+    def forward(self, hidden: Tensor, vectors: Tensor, event: Tensor, time: Tensor) -> Tensor:
+        """Raw logits (B, T, C) from states (B, T, D), pooled vectors (B, T, D), event codes and times (B, T)."""
+        x = self.drop(self.inputs(self.share(hidden), self.share(vectors), event, time))
+        logits: Tensor = self.prior + self.direct(x)
+        if self.into is not None and self.out is not None:
+            logits = logits + self.out(self.drop(F.gelu(self.into(x))))
+        return logits
+
+    def share(self, x: Tensor) -> Tensor:
+        """The same values, of which only a share of the gradient flows on."""
+        if not self.training:
+            return x
+        return torch.lerp(x.detach(), x, self.encoder_gradient)
+
+    def inputs(self, hidden: Tensor, vectors: Tensor, event: Tensor, time: Tensor) -> Tensor:
+        """What a head reads after each token (B, T, 2 D + E + 1 + TIMES); causal."""
+        dim, width = vectors.shape[2], vectors.shape[1]
+        steps = torch.arange(width, device=vectors.device, dtype=vectors.dtype)[None, :, None]
+        mean = vectors.cumsum(dim=1) / steps.clamp(min=1.0) * math.sqrt(dim)
+        counts = F.one_hot(event, self.num_events + 1).to(vectors.dtype).cumsum(dim=1)
+        before = torch.cat([time[:, :1], time[:, :-1]], dim=1)
+        elapsed = torch.where((time >= 0) & (before >= 0), time - before, 0).clamp(min=0).cumsum(dim=1)
+        days = torch.log1p(elapsed.to(vectors.dtype) / 86400.0)[:, :, None]
+        return torch.cat([hidden, mean, torch.log1p(counts), torch.log1p(steps).expand_as(days), days], dim=-1)
+
+    def losses(self, logits: Tensor, labels: Sequence[Tensor], length: Tensor) -> list[Tensor]:
+        """Cross-entropy of each outcome from logits (B, T, C) and classes (B, T), averaged over all positions.
+
+        As with rankings, what is rarely known does not shout.
+        """
+        weight = (1.0 + torch.arange(logits.shape[1], device=logits.device)) ** -self.early
+        losses = []
+        for part, label in zip(self.split(logits), labels, strict=True):
+            each = F.cross_entropy(part.flatten(0, 1), label.flatten(), ignore_index=MASKED, reduction="none")
+            losses.append((each.view_as(label) * weight).sum() / length.sum().clamp(min=1))
+        return losses
+
+    def split(self, values: Tensor) -> list[Tensor]:
+        """Values (..., C) as one (..., classes) per outcome."""
+        return list(values.split(self.sizes, dim=-1))
