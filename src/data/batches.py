@@ -64,8 +64,8 @@ class Batch(NamedTuple):
     labels: tuple[Tensor, ...] = ()  # per outcome (B, T) int64, its class after each token; MASKED where nobody knows
 
     def to(self, device: torch.device) -> "Batch":
-        """The histories on a device; targets stay where they are."""
-        return Batch(*(part.to(device) if isinstance(part, Tensor) else part for part in self))
+        """The histories on a device; targets and labels stay where they are."""
+        return self._replace(**{name: x.to(device) for name, x in self._asdict().items() if isinstance(x, Tensor)})
 
 
 class Pieces(NamedTuple):

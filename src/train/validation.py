@@ -110,8 +110,9 @@ class Validation:
     def sums(self, task: str, ranks: IntArray, chosen: npt.ArrayLike | None = None) -> FloatArray:
         """Sum of the ndcg of the (chosen) examples at each k from 0, and their number (2, k)."""
         examples, targets = self.examples[task]
-        k = examples.k if chosen is None else examples.k[chosen]
-        offsets = targets.offsets if chosen is None else targets.only(chosen).offsets
+        k, offsets = examples.k, targets.offsets
+        if chosen is not None:
+            k, offsets = examples.only(chosen).k, targets.only(chosen).offsets
         values = per_example(ranks, offsets, self.cutoff)[f"ndcg@{self.cutoff}"]
         size = int(examples.k.max()) + 1
         return np.stack([np.bincount(k, values, minlength=size), np.bincount(k, minlength=size)])
