@@ -250,6 +250,24 @@ def write_bundle(folder: Path, family: str, **changes: Any) -> Path:
 
 
 @pytest.fixture
+def blend(tmp_path: Path) -> Path:
+    """A blend of own counts and popularity: the former alone for purchases, both halves for the next item."""
+    folder = tmp_path / "blend"
+    folder.mkdir()
+    for part in ("", "own.", "popular."):
+        np.save(folder / f"{part}prior.npy", np.array(PRIOR, np.float32))
+    np.save(folder / "ks.npy", np.array([0, 2]))
+    weights = [[[0, 1], [1, 0]], [[0, 1], [0.5, 0.5]]]  # by task, bucket and part
+    np.save(folder / "weights.npy", np.array(weights, np.float32))
+    (folder / "item_ids.json").write_text(json.dumps(ITEM_IDS))
+    (folder / "vocabulary.json").write_text(json.dumps(VOCABULARY))
+    (folder / "golden.jsonl").write_text(golden_line([], BY_PRIOR) + "\n")
+    parts = {"own": "repeat", "popular": "popularity"}
+    write_manifest(folder, name="tiny-blend", family="blend", params={"own.decay": 1.0}, parts=parts)
+    return folder
+
+
+@pytest.fixture
 def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     """make_bundle(family, **manifest fields) -> a folder that is a valid bundle, but for what the fields change."""
 

@@ -88,3 +88,20 @@ def test_a_graph_that_is_none_is_refused(encoder: Bundle, tiny_graph: bytes) -> 
 
         assert str(encoder.path / "encoder.onnx") in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+# ---- blends ----
+
+
+def test_a_blend_weighs_logs_of_shares_by_task_and_steps_seen(blend: Path) -> None:
+    bundle = read_bundle(blend)
+    one, two = [view("apple")], [view("apple"), view("apple")]
+
+    scores = make_scorer(bundle).score(inputs_of(bundle, one, two))
+
+    prior = np.array([0.5, 0.4, 0.3, 0.2, 0.1])  # the mean is 0.3; two apples make 2.5 of 3.5 in all
+    popular, own = np.log(1 + prior / 0.3), np.log(1 + np.array([2.5, 0.4, 0.3, 0.2, 0.1]) / 0.7)
+    near(scores[0], [popular, popular[::-1]])
+    near(scores[1, 0], own)
+    own_next = np.log(1 + np.array([2.1, 0.2, 0.3, 0.4, 0.5]) / 0.7)
+    near(scores[1, 1], 0.5 * own_next + 0.5 * popular[::-1])

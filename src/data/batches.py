@@ -63,6 +63,10 @@ class Batch(NamedTuple):
     targets: tuple[TaskTargets, ...]
     labels: tuple[Tensor, ...] = ()  # per outcome (B, T) int64, its class after each token; MASKED where nobody knows
 
+    def to(self, device: torch.device) -> "Batch":
+        """The histories on a device; targets and labels stay where they are."""
+        return self._replace(**{name: x.to(device) for name, x in self._asdict().items() if isinstance(x, Tensor)})
+
 
 class Pieces(NamedTuple):
     """Histories to turn into a batch: steps [first, last), rows before `limit`; each (B,).
@@ -217,7 +221,7 @@ class TrainingPieces(Dataset[Batch]):
     def _moments(self, pieces: Pieces) -> tuple[IntArray, Moments]:
         """The moments after 0, 1, ..., n steps of every piece, and the token b * T + t that each one follows."""
         positions = pieces.last - pieces.first + 1
-        width = int(positions.max())
+        width = int(positions.max(initial=1))
         owner = np.repeat(np.arange(len(positions)), positions)
         step = ragged_ranges(pieces.first, pieces.last + 1)
         offsets, limit = self.prepared.step_offsets, pieces.limit[owner]

@@ -33,7 +33,7 @@ def judge(
     """
     ranks = np.empty(len(targets.items), np.int64)
     for chunk, scored in scores_of(model, prepared, examples, task=task, progress=progress):
-        scores, sizes = scored.numpy(), targets.sizes[chunk]
+        scores, sizes = scored.cpu().numpy(), targets.sizes[chunk]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         at = np.repeat(targets.offsets[chunk] - offsets[:-1], sizes) + np.arange(offsets[-1])
         ranks[at] = rank_targets(scores, offsets, targets.items[at])
@@ -61,7 +61,7 @@ def classify_all(model: SessionModel, prepared: Prepared, examples: Examples) ->
     found = [np.empty((len(examples), len(outcome.classes))) for outcome in model.outcomes]
     for chunk, batch in batches_of(model, prepared, examples, AT_ONCE, desc=f"{model.family} outcomes", progress=False):
         for whole, part in zip(found, model.classify(batch), strict=True):
-            whole[chunk] = part.numpy()
+            whole[chunk] = part.cpu().numpy()
     return found
 
 
@@ -70,8 +70,9 @@ def batches_of(
 ) -> Iterator[tuple[IntArray, Batch]]:
     """Examples as batches of at most `rows`, those of similar length together, the model ready to answer them."""
     model.eval()
+    device = model.prior_scores().device
     pieces = example_pieces(examples, model.max_len)
     order = np.argsort(pieces.last - pieces.first, kind="stable")
     chunks = [order[begin : begin + rows] for begin in range(0, len(order), rows)]
     for chunk in tqdm(chunks, desc=desc, unit="batch", leave=False, disable=not progress):
-        yield chunk, collate(prepared, pieces.take(chunk), model.vocabulary)
+        yield chunk, collate(prepared, pieces.take(chunk), model.vocabulary).to(device)

@@ -125,7 +125,7 @@ class OutcomeHeads(nn.Module):
             weight = early * (label != MASKED)
             each = F.cross_entropy(part.flatten(0, 1), label.flatten(), ignore_index=MASKED, reduction="none")
             penalty = self.penalty / self.visitors[number] * squares[number]
-            losses.append(((each.view_as(label) + penalty) * weight).sum() / length.sum())
+            losses.append(((each.view_as(label) + penalty) * weight).sum() / length.sum().clamp(min=1))
         return losses
 
     def squares(self) -> list[Tensor]:

@@ -7,10 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from shopkeeper import __version__
-from shopkeeper.config import EvaluateConfig, UserError
+from shopkeeper.config import EvaluateConfig, TrainConfig, UserError, configure
 from shopkeeper.data.batches import Vocabulary
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.windows import set_aside, train_window
@@ -26,6 +24,7 @@ from shopkeeper.models.checkpoint import build_model, load_model
 from shopkeeper.models.contract import FitData, SessionModel
 from shopkeeper.models.optimum import Optimum
 from shopkeeper.train.callbacks import MONITOR
+from shopkeeper.train.profile import profile_text
 from shopkeeper.train.tracking import FAMILY, MODEL_FILE, REFIT_OF, Store, TrackedRun
 
 SCHEMA = EvaluateConfig
@@ -124,7 +123,7 @@ def fit_default(name: str, prepared: Prepared, subject: SessionModel) -> Session
     vocabulary = Vocabulary.of(prepared, refit=False)
     facts = {"purchase_code": prepared.purchase_code}
     model = build_model(
-        yaml.safe_load(file.read_text()),
+        configure("train", TrainConfig, f"prepared={prepared.path}", f"model={name}").model,
         vocabulary=vocabulary,
         tasks=subject.tasks,
         max_len=subject.max_len,
@@ -141,6 +140,7 @@ def fit_default(name: str, prepared: Prepared, subject: SessionModel) -> Session
 def facts(prepared: Prepared, chosen: TrackedRun, config: EvaluateConfig) -> dict[str, str]:
     """What a reader needs to repeat or doubt the result."""
     counts, cuts = prepared.manifest["counts"], prepared.manifest["cuts"]
+    profile = profile_text(chosen.metrics)
     return {
         "command": f"shopkeeper evaluate prepared={config.prepared} run={chosen.run_id} output={config.output}",
         "run": chosen.run_id,
@@ -155,7 +155,7 @@ def facts(prepared: Prepared, chosen: TrackedRun, config: EvaluateConfig) -> dic
         + (" and held-out users, their history from the start of the split" if prepared.manifest["holdout"] else ""),
         "a step": "all purchases of one trip" if prepared.order_only else "one event",
         "judged": f"k = {', '.join(map(str, config.protocol.ks))}; full ranking, ties count against the model",
-    }
+    } | ({"time of the training": profile} if profile else {})
 
 
 def drops(prepared: Prepared) -> list[tuple[str, str, int]]:

@@ -2,14 +2,20 @@
 
 import logging
 import signal
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from shopkeeper.config import EarlyStoppingConfig
+from shopkeeper.train.distributed import rank_and_world
 from shopkeeper.train.module import TrainingModule
 from shopkeeper.train.tracking import PRIMARY, TrackedRun
 from shopkeeper.train.validation import Validation
@@ -61,19 +67,36 @@ class EpochLog(pl.Callback):
     def __init__(self, run: TrackedRun, validation: Validation) -> None:
         self.run, self.validation = run, validation
 
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.began = time.perf_counter()
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
-        measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
-        metrics = self.validation.metrics(pl_module.judged)
+        measured = {"train/seconds": time.perf_counter() - self.began}
+        measured |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
+        model = pl_module.judged
+        metrics = self.validation.told(summed(self.validation.share(model, *rank_and_world())))
+        metrics |= self.validation.skills(model)
         mean = self.validation.mean(metrics)
-        pl_module.log(MONITOR, mean, prog_bar=True)
+        several = rank_and_world()[1] > 1  # Lightning wants to be told; they are the same everywhere
+        pl_module.log(MONITOR, mean, prog_bar=True, sync_dist=several)
         if PRIMARY in metrics:
-            pl_module.log(PRIMARY_EPOCH, metrics[PRIMARY])
+            pl_module.log(PRIMARY_EPOCH, metrics[PRIMARY], sync_dist=several)
         measured |= {MONITOR: mean}
         measured |= {name.replace("val/", "val_epoch/"): v for name, v in metrics.items() if "/k" not in name}
         pl_module.train()
         if trainer.is_global_zero:
             self.run.log_metrics(measured, step=trainer.current_epoch)
+
+
+def summed(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sums of all processes; each judged its share of the examples."""
+    if rank_and_world()[1] == 1:
+        return sums
+    totals = {name: torch.from_numpy(values) for name, values in sums.items()}
+    for total in totals.values():
+        dist.all_reduce(total)
+    return {name: total.numpy() for name, total in totals.items()}
 
 
 class StayStopped(pl.Callback):
@@ -101,7 +124,7 @@ def interrupts_raised() -> Iterator[None]:
 
 def quiet_lightning() -> None:
     """Progress stays, chatter goes: device banners, and advice on workers (a batch takes longer to send)."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for advice in (
         ".*does not have many workers.*",

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
-from shopkeeper.config import TaskConfig, TrainConfig, UserError
+from shopkeeper.config import TaskConfig, TrainConfig, UserError, parse
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import TokenBatches, TrainingPieces, Vocabulary
 from shopkeeper.data.outcomes import Outcome, supported_outcomes
@@ -26,11 +29,17 @@ from shopkeeper.train import tracking
 from shopkeeper.train.blending import part_to_train, take_parts, with_named_runs
 from shopkeeper.train.calibrate import calibrate
 from shopkeeper.train.callbacks import BEST, LAST, callbacks, interrupts_raised, quiet_lightning
+from shopkeeper.train.distributed import SharedBatches, helpers, leads, summed_gradients
+from shopkeeper.train.failures import told_what_to_change
 from shopkeeper.train.module import TrainingModule
+from shopkeeper.train.profile import FIT, Stopwatch
 from shopkeeper.train.record import check_dataset, family_of, record, recorded, tags_of
 from shopkeeper.train.tracking import Store, TrackedRun
 from shopkeeper.train.validation import Validation, standard_protocol
 from shopkeeper.train.weighing import weigh
+
+HELPERS_FILE = "helpers.json"
+"""What other processes of a training read of it, among its checkpoints."""
 
 Say = Callable[[str], None]
 
@@ -214,6 +223,11 @@ def chosen_outcomes(config: TrainConfig, prepared: Prepared, say: Say) -> list[O
 
 def fit_model(setting: Setting, *, steps: int | None) -> SessionModel:
     """Build and fit; where gradients are needed, train for `steps`, or until validation stops improving."""
+    with told_what_to_change(setting.config, setting.run.checkpoints):
+        return fit_unguarded(setting, steps=steps)
+
+
+def fit_unguarded(setting: Setting, *, steps: int | None) -> SessionModel:
     config = setting.config
     pl.seed_everything(config.seed, verbose=False)
     model = build_model(
@@ -230,10 +244,33 @@ def fit_model(setting: Setting, *, steps: int | None) -> SessionModel:
     learner = part_to_train(model) if isinstance(model, Blend) else model
     summary = {"best_step": 0}
     if isinstance(learner, NeuralModel):
-        summary = descend(setting, learner, steps=steps)
-    file = setting.run.checkpoints / tracking.SUMMARY_FILE
-    file.write_text(json.dumps(summary))
+        with helpers(processes(setting.config) - 1, command_of_helpers(setting, steps)):
+            summary = descend(setting, learner, steps=steps)
+    if leads():
+        (setting.run.checkpoints / tracking.SUMMARY_FILE).write_text(json.dumps(summary))
     return model.eval()
+
+
+def processes(config: TrainConfig) -> int:
+    """How many processes train, one per device; which ones a word such as `auto` means is left to Lightning: one."""
+    devices = config.trainer.get("devices", 1)
+    return max(devices, 1) if isinstance(devices, int) else len(devices) if isinstance(devices, list) else 1
+
+
+def command_of_helpers(setting: Setting, steps: int | None) -> list[str]:
+    """What makes Python another process of this training: `help_train` on the same run."""
+    file = setting.run.checkpoints / HELPERS_FILE
+    file.write_text(json.dumps(asdict(setting.config)))
+    code = f"from shopkeeper.train.fit import help_train; help_train({str(file)!r}, {setting.run.run_id!r}, {steps})"
+    return ["-c", code]
+
+
+def help_train(config_file: str, run_id: str, steps: int | None) -> None:
+    """Take a share of a training that another process leads: it alone writes and answers."""
+    config = parse(TrainConfig, OmegaConf.create(json.loads(Path(config_file).read_text())))
+    quiet_lightning()
+    run, prepared = Store(config.tracking).get(run_id), Prepared.read(config.prepared)
+    fit_model(setting_of(config, prepared, run, lambda text: None, refit=steps is not None), steps=steps)
 
 
 def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[str, int]:
@@ -251,7 +288,9 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
     )
     batches = TokenBatches(pieces, tokens=config.batches.tokens, seed=config.seed)
     # a generator of its own: the seed each iterator draws would shift dropout's where a run is resumed
-    loader: DataLoader[Any] = DataLoader(pieces, sampler=batches, batch_size=None, generator=torch.Generator())
+    loader: DataLoader[Any] = DataLoader(
+        pieces, sampler=SharedBatches(batches), batch_size=None, generator=torch.Generator()
+    )
     module = TrainingModule(
         model,
         weights=[
@@ -267,12 +306,15 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
         uncertainty=config.task.uncertainty_weighting,
         total_steps=steps or config.trainer["max_epochs"] * batches.count(),
     )
-    trainer = make_trainer(setting, steps)
+    watch = Stopwatch() if config.trainer.get("profile") else None
+    trainer = make_trainer(setting, steps, watch)
     last = folder / LAST
     if last.exists():  # Lightning draws the first epoch's batches before it tells which epoch it is
         batches.set_epoch(int(torch.load(last, weights_only=False)["epoch"]) + 1)
-    with interrupts_raised():
+    with interrupts_raised(), watch.profile(FIT) if watch else nullcontext():
         trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+    if watch and leads():
+        setting.run.log_metrics(watch.metrics(), step=0)
     if steps is None:
         best = torch.load(folder / BEST, weights_only=False)
         module.load_state_dict(best["state_dict"])
@@ -290,7 +332,7 @@ def outcome_weights(task: TaskConfig, outcomes: list[Outcome]) -> list[float]:
     return [task.outcome_weights.get(outcome.name, task.weights.outcomes) for outcome in outcomes]
 
 
-def make_trainer(setting: Setting, steps: int | None) -> pl.Trainer:
+def make_trainer(setting: Setting, steps: int | None, watch: Stopwatch | None) -> pl.Trainer:
     """Lightning's Trainer from the YAML's block.
 
     Raises:
@@ -302,6 +344,7 @@ def make_trainer(setting: Setting, steps: int | None) -> pl.Trainer:
             **trainer_options(config, steps),
             callbacks=[*callbacks(setting.run, setting.validation, config.early_stopping), *setting.extra],
             logger=False,
+            profiler=watch,
             gradient_clip_val=config.optimizer.clip_norm,
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
@@ -310,7 +353,10 @@ def make_trainer(setting: Setting, steps: int | None) -> pl.Trainer:
 
 def trainer_options(config: TrainConfig, steps: int | None) -> dict[str, Any]:
     """The YAML's trainer block; a refit runs for its steps instead of epochs."""
-    options = dict(config.trainer)
+    options = {key: value for key, value in config.trainer.items() if key != "profile"}
+    options |= {"use_distributed_sampler": False}  # SharedBatches is
+    if processes(config) > 1:
+        options |= {"strategy": summed_gradients(str(options.get("strategy", "ddp")))}
     if steps is not None:
         options |= {"max_epochs": -1, "max_steps": steps}
     return options

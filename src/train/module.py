@@ -7,10 +7,11 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from shopkeeper.config import OptimizerConfig, UserError
+from shopkeeper.config import OptimizerConfig
 from shopkeeper.data.batches import Batch
 from shopkeeper.models.criteria import Criterion
 from shopkeeper.models.neural import NeuralModel
+from shopkeeper.train.distributed import begin_alike, rank_and_world, share_of_positions, sum_gradients
 from shopkeeper.train.lazy import LazyAdamW, WeightAverage, clip_gradients
 from shopkeeper.train.schedule import rate
 
@@ -45,26 +46,33 @@ class TrainingModule(pl.LightningModule):
         self.log_variance = nn.Parameter(torch.zeros(len(self.names)), requires_grad=uncertainty)
         self.weights, self.settings, self.seed, self.total_steps = weights, optimizer, seed, total_steps
 
-    def on_train_epoch_start(self) -> None:
-        """Seed each epoch by its number: what it draws does not depend on what ran before it in this process."""
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+    def on_fit_start(self) -> None:
+        begin_alike(self.model.parameters())
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Seed each step by its number: what it draws depends on nothing that ran before it, in whichever process."""
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         losses = self.model.losses(batch, list(self.criteria))  # type: ignore[arg-type]
-        loss = self.weighed(losses)
+        share = share_of_positions(batch.length.sum())
+        loss = share * self.weighed(losses)
         if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()} at step {self.global_step}: lower optimizer.lr "
-                f"(now {self.settings.lr}) or optimizer.clip_norm; the last good checkpoint is kept"
-            )
+            raise FloatingPointError(f"the loss is {loss.item()} at step {self.global_step}")
+        _, world = rank_and_world()
+        told = {"real_positions": batch.length.sum() / max(batch.event.numel(), 1)}
         for name, own in zip(self.names, losses, strict=True):
-            name = f"train/loss_{name.replace(':', '.')}"
-            self.log(name, own.detach(), on_step=False, on_epoch=True, batch_size=1)
+            told[f"loss_{name.replace(':', '.')}"] = own.detach() * share * world
+        for name, value in told.items():  # their means over processes are those of the whole batch
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=1, sync_dist=world > 1)
         return loss
 
     def weighed(self, losses: list[Tensor]) -> Tensor:
         by_weight = torch.stack([weight * own for weight, own in zip(self.weights, losses, strict=True)])
         return (by_weight * torch.exp(-self.log_variance) + self.log_variance).sum()
+
+    def on_after_backward(self) -> None:
+        sum_gradients(self.model, self.log_variance)
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         clip_gradients(self.model.parameters(), self.settings.clip_norm)

@@ -20,6 +20,8 @@ from shopkeeper.evaluate.metrics import per_example
 from shopkeeper.models.contract import SessionModel
 from shopkeeper.train.tracking import PRIMARY
 
+FloatArray = npt.NDArray[np.float64]
+
 
 def standard_protocol() -> ProtocolConfig:
     """The protocol every run is validated by: were it a setting, runs could not be compared by `val/primary`."""
@@ -89,22 +91,39 @@ class Validation:
             examples, targets = examples.only(chosen), targets.only(chosen)
         return judge(model, self.prepared, examples, targets, task=task)
 
-    def ndcg(self, task: str, ranks: IntArray) -> npt.NDArray[np.float64]:
-        """Of each example, from the ranks of its targets."""
-        return per_example(ranks, self.examples[task][1].offsets, self.cutoff)[f"ndcg@{self.cutoff}"]
-
     def pooled(self, task: str, ranks: IntArray) -> float:
         """Mean ndcg over k >= 1."""
-        return float(self.ndcg(task, ranks)[self.examples[task][0].k >= 1].mean())
+        return self.told({task: self.sums(task, ranks)})[self.name(task)]
 
     def summary(self, ranks: Mapping[str, IntArray]) -> dict[str, float]:
         """What `metrics` returns of rankings, from the ranks of each task's targets."""
-        found: dict[str, float] = {}
+        return self.told({task: self.sums(task, ranks[task]) for task in self.examples})
+
+    def share(self, model: SessionModel, rank: int, world: int) -> dict[str, FloatArray]:
+        """`sums` of each task over the examples that are this process's to judge: of each `world`, number `rank`."""
+        found = {}
         for task, (examples, _) in self.examples.items():
-            found[self.name(task)] = self.pooled(task, ranks[task])
-            values = self.ndcg(task, ranks[task])
-            for k in np.unique(examples.k):
-                found[f"{self.name(task)}/k{k}"] = float(values[examples.k == k].mean())
+            chosen = np.arange(rank, len(examples), world)
+            found[task] = self.sums(task, self.judge(model, task, chosen), chosen)
+        return found
+
+    def sums(self, task: str, ranks: IntArray, chosen: npt.ArrayLike | None = None) -> FloatArray:
+        """Sum of the ndcg of the (chosen) examples at each k from 0, and their number (2, k)."""
+        examples, targets = self.examples[task]
+        k, offsets = examples.k, targets.offsets
+        if chosen is not None:
+            k, offsets = examples.only(chosen).k, targets.only(chosen).offsets
+        values = per_example(ranks, offsets, self.cutoff)[f"ndcg@{self.cutoff}"]
+        size = int(examples.k.max()) + 1
+        return np.stack([np.bincount(k, values, minlength=size), np.bincount(k, minlength=size)])
+
+    def told(self, sums: Mapping[str, FloatArray]) -> dict[str, float]:
+        """What `metrics` returns, from the sums of all examples."""
+        found: dict[str, float] = {}
+        for task, (total, count) in sums.items():
+            found[self.name(task)] = float(total[1:].sum() / count[1:].sum())
+            for k in np.flatnonzero(count):
+                found[f"{self.name(task)}/k{k}"] = float(total[k] / count[k])
         primary = self.name(self.primary)
         return found | ({PRIMARY: found[primary]} if primary in found else {})
 
@@ -118,7 +137,7 @@ class Validation:
         for outcome, answered, prior in zip(model.outcomes, said, model.outcome_priors(), strict=True):
             label = self.labels[outcome.name]
             known = np.flatnonzero(label != MASKED)
-            loss, least = -answered[known, label[known]], -prior.numpy()[label[known]]
+            loss, least = -answered[known, label[known]], -prior.cpu().numpy()[label[known]]
             name, k = f"val/{outcome.name.replace(':', '.')}/skill", self.moments.k[known]
             if len(known):
                 found[name] = float(1 - loss.mean() / least.mean())

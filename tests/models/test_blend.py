@@ -58,7 +58,13 @@ def test_scores_are_the_sum_of_the_parts_weighed_by_steps_seen(
     ],
 )
 def test_what_is_no_blend_is_refused(changes: dict[str, Any], message: str) -> None:
-    values = {"parts": {"one": popularity(), "two": popularity()}, "runs": {}, "ks": [0], "shrinkage": 1, "examples": 1}
+    values: dict[str, Any] = {
+        "parts": {"one": popularity(), "two": popularity()},
+        "runs": {},
+        "ks": [0],
+        "shrinkage": 1,
+        "examples": 1,
+    }
 
     with pytest.raises(ValueError, match=message):
         Blend(**SIZES, **(values | changes))

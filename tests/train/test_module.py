@@ -62,11 +62,11 @@ def test_biases_and_norms_do_not_decay_and_nothing_is_left_out(module: TrainingM
     assert sum(p.numel() for p in decayed["params"] + plain["params"]) == total
 
 
-def test_an_epoch_draws_the_same_whatever_ran_before(module: TrainingModule) -> None:
-    module.on_train_epoch_start()
+def test_a_step_draws_the_same_whatever_ran_before(module: TrainingModule) -> None:
+    module.on_train_batch_start()
     first = torch.rand(3)
     torch.rand(100)
-    module.on_train_epoch_start()
+    module.on_train_batch_start()
 
     assert torch.equal(torch.rand(3), first)
 

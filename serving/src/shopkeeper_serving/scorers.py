@@ -154,16 +154,23 @@ class BlendScorer:
         return self.speaker.classify(inputs) if self.speaker else np.zeros((len(inputs.event), 0), np.float32)
 
     def score_and_classify(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
-        return self.score(inputs), self.classify(inputs)
+        if self.speaker is None:
+            return self.score(inputs), self.classify(inputs)
+        spoken, logits = self.speaker.score_and_classify(inputs)
+        return self.blended(inputs, spoken), logits
 
     def score(self, inputs: Inputs) -> FloatArray:
+        return self.blended(inputs, None)
+
+    def blended(self, inputs: Inputs, spoken: FloatArray | None) -> FloatArray:
+        """`spoken` are the scores of the part that tells outcomes, where they are known already."""
         bucket = np.searchsorted(self.ks, inputs.length - 1, side="right") - 1
         weights = self.weights[:, bucket].swapaxes(0, 1)  # (B, H, P)
-        total = np.float32(0)
+        total: FloatArray = np.zeros(1, np.float32)
         for p, (part, counted) in enumerate(zip(self.parts.values(), self.counted, strict=True)):
-            scores = part.score(inputs)
+            scores = spoken if spoken is not None and part is self.speaker else part.score(inputs)
             total = total + weights[:, :, p, None] * (log_share(scores) if counted else scores)
-        return np.asarray(total)
+        return total
 
 
 def log_share(scores: FloatArray) -> FloatArray:
