@@ -82,13 +82,17 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the rate rises over the warm-up steps and stays: no schedule depends on how long training will be."""
-        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
-        plain = [p for p in self.model.parameters() if p.ndim < 2]
+        heads = [] if self.model.outcome_heads is None else list(self.model.outcome_heads.parameters())
+        others = [p for p in self.model.parameters() if not any(p is own for own in heads)]
+        decayed = [p for p in others if p.ndim >= 2]
+        plain = [p for p in others if p.ndim < 2]
         plain += [self.log_variance] if self.log_variance.requires_grad else []
         groups: list[dict[str, Any]] = [
             {"params": decayed, "weight_decay": self.settings.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
+        if heads:
+            groups.append({"params": heads, "weight_decay": 0.0, "lr": self.settings.heads_lr})
         optimizer = LazyAdamW(groups, lr=self.settings.lr, fused=True)
         warm_up = max(self.settings.warmup_steps, 1)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm_up))

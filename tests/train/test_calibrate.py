@@ -153,7 +153,7 @@ def test_a_run_keeps_its_calibration_and_its_refit_takes_it_over(calibrated: Any
     assert isinstance(first.calibration, Calibration)
     assert first.calibration == again.calibration
     assert first.calibration.ks == [0, 1, 2, 3, 5, 10]
-    assert list(first.calibration.scales) == ["intent", "phase"]
+    assert list(first.calibration.scales) == ["intent", "phase", "segment:card"]
     assert list(first.calibration.sets) == list(first.calibration.temperature) == ["purchase", "next"]
     assert all(len(numbers) == 6 for numbers in first.calibration.scales.values())
     assert all(0 <= threshold <= 1 for numbers in first.calibration.sets.values() for threshold in numbers)
