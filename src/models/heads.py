@@ -1,6 +1,7 @@
 """Outcomes beside the ranking: one categorical head each on the shared encoder, raw logits after every token.
 
-    z = prior + W x + U mlp(x),   x = [h, log(1 + k) * mean vector of the k steps so far, log counts of events, k, time]
+    z = prior + W x + U mlp(x)
+    x = [h, log(1 + k) * mean vector of the k steps so far, log counts of events, the latest event, k, time so far]
 
 What has been seen so far stands beside the encoder's state, so that a head knows at least what counting knows; before
 training z is the prior, the log of how frequent each class is.
@@ -19,8 +20,10 @@ from shopkeeper.data.examples import window_examples
 from shopkeeper.data.outcomes import MASKED, Labels, Outcome
 from shopkeeper.models.contract import FitData
 
-TIMES = 2
-"""Numbers about steps and time among the inputs."""
+FIRST_STEPS = 10
+"""Up to so many steps, each number of them is an input of its own: the second is no average of the first and third."""
+NUMBERS = FIRST_STEPS + 3
+"""Inputs about steps and time: one for each number of the first steps, and the logs of both."""
 
 
 class OutcomeHeads(nn.Module):
@@ -59,7 +62,7 @@ class OutcomeHeads(nn.Module):
         self.encoder_gradient, self.penalty, self.early = encoder_gradient, penalty, early
         self.sizes = [len(outcome.classes) for outcome in outcomes]
         self.num_events = num_events
-        width, classes = 2 * dim + num_events + 1 + TIMES, sum(self.sizes)
+        width, classes = 2 * dim + 2 * (num_events + 1) + NUMBERS, sum(self.sizes)
         self.direct = nn.Linear(width, classes)
         self.into = nn.Linear(width, hidden) if hidden else None
         self.out = nn.Linear(hidden, classes, bias=False) if hidden else None
@@ -105,15 +108,18 @@ class OutcomeHeads(nn.Module):
         return torch.lerp(x.detach(), x, self.encoder_gradient)
 
     def inputs(self, hidden: Tensor, vectors: Tensor, event: Tensor, time: Tensor) -> Tensor:
-        """What a head reads after each token (B, T, 2 D + E + 1 + TIMES); causal."""
+        """What a head reads after each token (B, T, 2 D + 2 (E + 1) + NUMBERS); causal."""
         dim, width = vectors.shape[2], vectors.shape[1]
         steps = torch.arange(width, device=vectors.device, dtype=vectors.dtype)[None, :, None]
         mean = vectors.cumsum(dim=1) / steps.clamp(min=1.0) * torch.log1p(steps) * math.sqrt(dim)
-        counts = F.one_hot(event, self.num_events + 1).to(vectors.dtype).cumsum(dim=1)
+        latest = F.one_hot(event, self.num_events + 1).to(vectors.dtype)
+        counts = torch.log1p(latest.cumsum(dim=1))
+        number = torch.arange(width, device=vectors.device).clamp(max=FIRST_STEPS)
+        first = F.one_hot(number, FIRST_STEPS + 1).to(vectors.dtype).expand(vectors.shape[0], -1, -1)
         before = torch.cat([time[:, :1], time[:, :-1]], dim=1)
         elapsed = torch.where((time >= 0) & (before >= 0), time - before, 0).clamp(min=0).cumsum(dim=1)
         days = torch.log1p(elapsed.to(vectors.dtype) / 86400.0)[:, :, None]
-        return torch.cat([hidden, mean, torch.log1p(counts), torch.log1p(steps).expand_as(days), days], dim=-1)
+        return torch.cat([hidden, mean, counts, latest, first, torch.log1p(steps).expand_as(days), days], dim=-1)
 
     def losses(self, logits: Tensor, labels: Sequence[Tensor], length: Tensor) -> list[Tensor]:
         """Cross-entropy of each outcome from logits (B, T, C) and classes (B, T), and its penalty, averaged over all

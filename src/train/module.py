@@ -92,14 +92,18 @@ class TrainingModule(pl.LightningModule):
         return model
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, its rate by the schedule of the settings."""
-        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
-        plain = [p for p in self.model.parameters() if p.ndim < 2]
+        """AdamW, its rate by the schedule of the settings; the heads of outcomes have a rate of their own."""
+        heads = [] if self.model.outcome_heads is None else list(self.model.outcome_heads.parameters())
+        others = [p for p in self.model.parameters() if not any(p is own for own in heads)]
+        decayed = [p for p in others if p.ndim >= 2]
+        plain = [p for p in others if p.ndim < 2]
         plain += [self.log_variance] if self.log_variance.requires_grad else []
         groups: list[dict[str, Any]] = [
             {"params": decayed, "weight_decay": self.settings.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
+        if heads:
+            groups.append({"params": heads, "weight_decay": 0.0, "lr": self.settings.heads_lr})
         optimizer = LazyAdamW(groups, lr=self.settings.lr, fused=True)
         share = rate(self.settings.schedule, warm_up=self.settings.warmup_steps, total=self.total_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)

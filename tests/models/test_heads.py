@@ -47,13 +47,24 @@ def test_a_head_reads_what_was_seen_so_far() -> None:
 
     x = heads.inputs(hidden, vectors, event, time)
 
-    assert x.shape == (2, 3, 2 * DIM + EVENTS + 1 + 2)
+    assert x.shape == (2, 3, 2 * DIM + 2 * (EVENTS + 1) + 11 + 2)
     assert torch.equal(x[..., :DIM], hidden)
     torch.testing.assert_close(x[:, 1, DIM : 2 * DIM], vectors[:, 1] * math.log(2) * 2)  # the root of 4 dimensions
     torch.testing.assert_close(x[:, 2, DIM : 2 * DIM], (vectors[:, 1] + vectors[:, 2]) / 2 * math.log(3) * 2)
-    # events by code, then steps and days
-    expected = torch.tensor([[0, 1, 0, 0, 0], [0, 1, 1, 1, 1], [0, 1, 2, 2, 2]]).log1p()
-    torch.testing.assert_close(x[0, :, 2 * DIM :], expected)
+    # how often each event came by its code, which came last, how many steps, and how many and how many days as logs
+    counts, last, steps, logs = x[0, :, 2 * DIM :].split([3, 3, 11, 2], dim=1)
+    torch.testing.assert_close(counts, torch.tensor([[0, 1, 0], [0, 1, 1], [0, 1, 2]]).log1p())
+    assert last.argmax(dim=1).tolist() == [1, 2, 2]
+    assert steps.argmax(dim=1).tolist() == [0, 1, 2]
+    assert last.sum() == steps.sum() == 3
+    torch.testing.assert_close(logs, torch.tensor([[0, 0], [1, 1], [2, 2]]).log1p())
+
+
+def test_beyond_the_first_ten_all_numbers_of_steps_are_one() -> None:
+    x = make_heads(INTENT).inputs(*history(13))
+
+    steps = x[0, :, 2 * DIM + 6 : 2 * DIM + 17].argmax(dim=1)
+    assert steps.tolist() == [*range(10), 10, 10, 10]
 
 
 def test_an_entry_whose_time_is_unknown_takes_no_time() -> None:

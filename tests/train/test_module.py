@@ -6,12 +6,15 @@ import torch
 
 from shopkeeper.config import OptimizerConfig
 from shopkeeper.data.batches import Vocabulary
+from shopkeeper.data.outcomes import Outcome
 from shopkeeper.models.criteria import Criterion
 from shopkeeper.models.sasrec import SASRec
 from shopkeeper.train.module import TrainingModule
 
+HEADS = {"hidden": 2, "dropout": 0.0, "encoder_gradient": 0.1, "penalty": 1.0, "early": 1.0}
 
-def make_module(*, uncertainty: bool = False) -> TrainingModule:
+
+def make_module(*outcomes: Outcome, uncertainty: bool = False) -> TrainingModule:
     model = SASRec(
         vocabulary=Vocabulary(num_items=5, num_events=2, context=(3,)),
         tasks=["purchase"],
@@ -25,8 +28,10 @@ def make_module(*, uncertainty: bool = False) -> TrainingModule:
         half_life_days=1.0,
         context_dropout=0.0,
         purchase_code=2,
+        outcomes=outcomes,
+        heads=HEADS,
     )
-    settings = OptimizerConfig(lr=0.01, weight_decay=0.1, warmup_steps=4, clip_norm=1.0, average=0.5)
+    settings = OptimizerConfig(lr=0.01, weight_decay=0.1, warmup_steps=4, clip_norm=1.0, average=0.5, heads_lr=0.05)
     return TrainingModule(
         model, weights=[1.0], criteria=[Criterion(None)], optimizer=settings, seed=3, uncertainty=uncertainty
     )
@@ -60,6 +65,18 @@ def test_biases_and_norms_do_not_decay_and_nothing_is_left_out(module: TrainingM
     assert all(p.ndim < 2 for p in plain["params"])
     total = sum(p.numel() for p in module.model.parameters())
     assert sum(p.numel() for p in decayed["params"] + plain["params"]) == total
+
+
+def test_heads_have_a_rate_of_their_own() -> None:
+    with_heads = make_module(Outcome("intent", ("none", "purchase")))
+    groups = configured(with_heads)["optimizer"].param_groups
+
+    assert [group["initial_lr"] for group in groups] == [0.01, 0.01, 0.05]
+    assert with_heads.model.outcome_heads is not None
+    assert sum(p.numel() for p in groups[2]["params"]) == sum(
+        p.numel() for p in with_heads.model.outcome_heads.parameters()
+    )
+    assert sum(len(group["params"]) for group in groups) == len(list(with_heads.model.parameters()))
 
 
 def test_a_step_draws_the_same_whatever_ran_before(module: TrainingModule) -> None:
