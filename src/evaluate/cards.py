@@ -208,4 +208,6 @@ def lift_in_words(lift: Lift) -> str | None:
         return None
     if not is_share or lift.lift is None:
         return called
-    return None if round(lift.lift, 1) == 1 else f"{called} {lift.lift:.1f} times as often"
+    if round(lift.lift, 1) == 1:
+        return None
+    return f"{called} {lift.lift:.1f} times as often" if lift.lift >= 0.05 else f"{called} hardly ever"

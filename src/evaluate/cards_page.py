@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shopkeeper.evaluate.audit_charts import legend_above
 from shopkeeper.evaluate.cards import Card, Lift, SegmentCards
 from shopkeeper.evaluate.charts import COLOURS, new_figure, to_svg
 
@@ -77,7 +76,7 @@ def lift_figure(segment: SegmentCards) -> "Figure":
     axes.set_yticks(places, [plain(feature) for feature in features])
     axes.invert_yaxis()
     if len(segment.cards) <= len(COLOURS):
-        legend_above(axes)
+        figure.legend(frameon=False, ncols=2, loc="outside upper left")
     return figure
 
 

@@ -85,6 +85,7 @@ def test_what_is_not_told_is_none() -> None:
     [
         (Lift("category: FUEL", 0.36, 0.2, 1.0), "FUEL 1.8 times as often"),
         (Lift("category: FUEL", 0.1, 0.2, -1.0), "FUEL 0.5 times as often"),
+        (Lift("category: FUEL", 0.004, 0.2, -1.0), "FUEL hardly ever"),
         (Lift("category: FUEL", 0.204, 0.2, 0.2), None),
         (Lift("hour: night", 0.4, 0.2, 1.0), "at night 2.0 times as often"),
         (Lift("weekend", 0.1, 0.2, -1.0), "on weekdays"),
