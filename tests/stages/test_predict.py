@@ -145,7 +145,18 @@ def test_outcomes_of_every_history_come_out_as_the_predictor_tells_them(
     np.testing.assert_allclose(table.filter(like="phase:").sum(axis=1), 1.0, atol=1e-6)
     np.testing.assert_array_equal(table.filter(like="depth:").sum(axis=1), 1.0)
     assert table["purchase"].between(0, 1).all()
-    assert "outcomes: intent, phase, depth\n" in capsys.readouterr().out
+    assert "outcomes: intent, phase, segment:card, depth\n" in capsys.readouterr().out
+
+
+def test_segments_of_every_history_come_out_and_sum_to_one(flows: Flows, compose: Compose, tmp_path: Path) -> None:
+    run(compose, flows["clicks"], histories(), tmp_path)
+    found = pd.read_parquet(tmp_path / "out" / "segments.parquet")
+
+    assert list(found.columns) == ["history_id", "segment", "class", "probability"]
+    assert found[["segment", "class"]].drop_duplicates().values.tolist() == [["card", "no"], ["card", "yes"]]
+    sums = found.groupby("history_id")["probability"].sum()
+    assert sorted(sums.index) == ["a", "b", "c"]
+    np.testing.assert_allclose(sums, 1.0, atol=1e-6)
 
 
 def test_a_log_where_every_session_buys_has_no_intent_and_says_so(
@@ -154,8 +165,7 @@ def test_a_log_where_every_session_buys_has_no_intent_and_says_so(
     run(compose, flows["orders"], histories().assign(event="purchase"), tmp_path)
 
     told = set(pd.read_parquet(tmp_path / "out" / "outcomes.parquet")["outcome"])
-    assert "purchase" not in told
-    assert "depth:welcome" in told
+    assert told == {"depth:welcome", "depth:segment", "depth:one_to_one"}
     assert "no purchase: every session of the log buys" in capsys.readouterr().out
 
 
