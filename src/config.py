@@ -157,9 +157,11 @@ class OptimizerConfig:
     warmup_steps: int
     clip_norm: float
     average: float
+    heads_lr: float
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        require(self.heads_lr > 0, "optimizer.heads_lr", self.heads_lr, "above 0")
         require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "at least 0")
         require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "above 0")
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")

@@ -77,11 +77,15 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def shops(
     logs: dict[str, Path], compose: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Prepared]:
-    """Both shops, prepared."""
+    """Both shops, prepared; every second customer has a card, of every fifth one that is not known."""
     folder = tmp_path_factory.mktemp("shops")
+    number = pd.Series(range(150))
+    card = number.map(lambda n: None if n % 5 == 0 else ("yes" if n % 2 else "no"))
+    pd.DataFrame({"user_id": "user " + number.astype(str), "card": card}).to_parquet(folder / "users.parquet")
 
     def prepared(name: str) -> Prepared:
-        overrides = ["data=events", f"data.events={logs[name]}", f"output={folder / name}", "threads=1", *WINDOWS]
+        files = [f"data.events={logs[name]}", f"data.users={folder / 'users.parquet'}"]
+        overrides = ["data=events", *files, f"output={folder / name}", "threads=1", *WINDOWS]
         return prepare(compose("prepare", PrepareConfig, *overrides), say=lambda text: None)
 
     return {name: prepared(name) for name in logs}

@@ -196,13 +196,14 @@ def fit_temperatures(losses: FloatArray, place: IntArray, buckets: int, *, borro
 
 
 def lowest(loss: FloatArray) -> float:
-    """Temperature at which a loss known at TEMPERATURES (G,) is least."""
-    at = int(np.clip(np.argmin(loss), 1, len(loss) - 2))
+    """Temperature at which a loss known at TEMPERATURES (G,) is least, no further than these."""
+    at = int(np.argmin(loss))
+    if at in (0, len(loss) - 1):
+        return float(TEMPERATURES[at])
     left, middle, right = loss[at - 1 : at + 2]
     bend = left - 2 * middle + right
     shift = 0.5 * (left - right) / bend if bend > 0 else 0.0
-    step = np.log(TEMPERATURES[1] / TEMPERATURES[0])
-    return float(TEMPERATURES[at] * np.exp(np.clip(shift, -1, 1) * step))
+    return float(TEMPERATURES[at] * (TEMPERATURES[1] / TEMPERATURES[0]) ** shift)
 
 
 @torch.inference_mode()

@@ -48,8 +48,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         losses = self.model.losses(batch, list(self.criteria))  # type: ignore[arg-type]
-        weighed = torch.stack([weight * own for weight, own in zip(self.weights, losses, strict=True)])
-        loss = (weighed * torch.exp(-self.log_variance) + self.log_variance).sum()
+        loss = self.weighed(losses)
         if not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {loss.item()} at step {self.global_step}: lower optimizer.lr "
@@ -59,6 +58,10 @@ class TrainingModule(pl.LightningModule):
             name = f"train/loss_{name.replace(':', '.')}"
             self.log(name, own.detach(), on_step=False, on_epoch=True, batch_size=1)
         return loss
+
+    def weighed(self, losses: list[Tensor]) -> Tensor:
+        by_weight = torch.stack([weight * own for weight, own in zip(self.weights, losses, strict=True)])
+        return (by_weight * torch.exp(-self.log_variance) + self.log_variance).sum()
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         clip_gradients(self.model.parameters(), self.settings.clip_norm)
@@ -79,13 +82,17 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the rate rises over the warm-up steps and stays: no schedule depends on how long training will be."""
-        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
-        plain = [p for p in self.model.parameters() if p.ndim < 2]
+        heads = [] if self.model.outcome_heads is None else list(self.model.outcome_heads.parameters())
+        others = [p for p in self.model.parameters() if not any(p is own for own in heads)]
+        decayed = [p for p in others if p.ndim >= 2]
+        plain = [p for p in others if p.ndim < 2]
         plain += [self.log_variance] if self.log_variance.requires_grad else []
         groups: list[dict[str, Any]] = [
             {"params": decayed, "weight_decay": self.settings.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
+        if heads:
+            groups.append({"params": heads, "weight_decay": 0.0, "lr": self.settings.heads_lr})
         optimizer = LazyAdamW(groups, lr=self.settings.lr, fused=True)
         warm_up = max(self.settings.warmup_steps, 1)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm_up))

@@ -12,10 +12,11 @@ import yaml
 from shopkeeper.data import schema as s
 from shopkeeper.data.batches import Batch, Vocabulary, collate, example_pieces
 from shopkeeper.data.examples import Examples, stranger_examples
+from shopkeeper.data.outcomes import supported_outcomes
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
-from shopkeeper.models.checkpoint import build_model
+from shopkeeper.models.checkpoint import build_model, model_class
 from shopkeeper.models.contract import FitData, SessionModel
 
 FAMILIES = ("popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec")
@@ -37,12 +38,14 @@ def make_model(prepared: Prepared, family: str, *, seed: int = 0) -> SessionMode
     window = train_window(prepared)
     vocabulary = Vocabulary.of(prepared, refit=False)
     torch.manual_seed(seed)
+    trained = model_class(model_config(family)).trained_by_gradient
     model = build_model(
         model_config(family),
         vocabulary=vocabulary,
         tasks=supported_tasks(prepared, window)[0],
         max_len=MAX_LEN,
         facts={"purchase_code": prepared.purchase_code},
+        outcomes=supported_outcomes(prepared, window)[0] if trained else (),
     )
     model.fit(FitData(prepared, window, vocabulary))
     if model.trained_by_gradient:

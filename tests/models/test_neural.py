@@ -45,7 +45,8 @@ def model(shops: dict[str, Prepared], build: Build, shop: str, family: str) -> N
 def training(shops: dict[str, Prepared], model: NeuralModel, shop: str) -> TrainingPieces:
     prepared = shops[shop]
     vocabulary = Vocabulary.of(prepared, refit=False)
-    return TrainingPieces(prepared, train_window(prepared), vocabulary, model.tasks, max_len=model.max_len, seed=0)
+    window = train_window(prepared)
+    return TrainingPieces(prepared, window, vocabulary, model.tasks, model.outcomes, max_len=model.max_len, seed=0)
 
 
 def hidden_of(model: NeuralModel, batch: Batch) -> torch.Tensor:
