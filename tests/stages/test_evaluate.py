@@ -40,7 +40,7 @@ def test_every_model_is_judged_on_the_same_strangers(flows: Flows, shop: str) ->
 def test_every_outcome_is_judged_beside_its_baselines(flows: Flows) -> None:
     metrics = json.loads((flows["clicks"].report / "metrics.json").read_text())
 
-    assert set(metrics["outcomes"]) == {"intent", "phase"}
+    assert set(metrics["outcomes"]) == {"intent", "phase", "segment:card"}
     for name in metrics["outcomes"]:
         pooled = outcome_rows(metrics, name, "strangers", part="all k")
         assert {row["model"] for row in pooled} == {"sasrec", "prior", "logistic", "boosting"}
@@ -55,14 +55,16 @@ def test_the_terminal_shows_a_line_per_outcome(flows: Flows, capsys: pytest.Capt
 
     lines = capsys.readouterr().out.splitlines()
     (head,) = (number for number, line in enumerate(lines) if line.startswith("outcome "))
-    assert [line.split()[0] for line in lines[head + 1 : head + 3]] == ["intent", "phase"]
+    assert [line.split()[0] for line in lines[head + 1 : head + 4]] == ["intent", "phase", "segment:card"]
 
 
-def test_where_every_session_buys_the_page_tells_of_no_outcomes(flows: Flows) -> None:
+def test_where_every_session_buys_the_page_tells_of_no_intent(flows: Flows) -> None:
     metrics = json.loads((flows["orders"].report / "metrics.json").read_text())
 
-    assert metrics["outcomes"] == {}
-    assert "outcome-" not in (flows["orders"].report / "report.html").read_text()
+    assert set(metrics["outcomes"]) == {"segment:card"}
+    page = (flows["orders"].report / "report.html").read_text()
+    assert 'id="outcome-segment-card"' in page
+    assert "outcome-intent" not in page
 
 
 def test_the_facts_let_one_repeat_it(flows: Flows) -> None:
