@@ -3,7 +3,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from shopkeeper.config import ClassifierConfig, EvaluateConfig, ProtocolConfig
@@ -31,7 +30,7 @@ def metrics(shops: dict[str, Prepared], heads: Callable[..., SessionModel], rule
 
 
 def test_every_outcome_is_judged_beside_every_baseline_on_the_same_moments(metrics: dict[str, Any]) -> None:
-    assert set(metrics["outcomes"]) == {"intent", "phase"}
+    assert set(metrics["outcomes"]) == {"intent", "phase", "segment:card"}
     for name in metrics["outcomes"]:
         for population, part in (("strangers", "all k"), ("known", "all")):
             rows = outcome_rows(metrics, name, population, part=part)
@@ -66,7 +65,7 @@ def test_an_outcome_that_a_column_gives_away_is_judged_once_more_without_it(
     monkeypatch.setattr(module, "telling_columns", lambda *given: {"intent": "channel"})
     found = judge_outcomes(prepared, {"sasrec": heads(prepared)}, *rules)
 
-    assert set(found["outcomes"]) == {"intent", "phase", "intent without channel"}
+    assert set(found["outcomes"]) == {"intent", "phase", "segment:card", "intent without channel"}
     with_it, without = (
         outcome_rows(found, name, "strangers", part="k=0") for name in ("intent", "intent without channel")
     )
@@ -91,4 +90,5 @@ def test_a_sample_is_told(
 
     counts = found["outcomes"]["intent"]["counts"]["strangers"]
     assert counts["examples"] == 30
-    assert np.isclose(counts["not sampled"], 0) or "seeded sample of 30 of" in capsys.readouterr().out
+    every = 30 + counts["not sampled"]
+    assert f"outcomes, strangers: judged on a seeded sample of 30 of {every} moments" in capsys.readouterr().out

@@ -1,11 +1,12 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from shopkeeper.evaluate.likelihood import example_losses, likelihood_rows, likelihood_sentences
 
-RULES = {"ks": [0, 1], "resamples": 20, "seed": 0}
+RULES: dict[str, Any] = {"ks": [0, 1], "resamples": 20, "seed": 0}
 
 
 def test_an_order_s_loss_is_the_mean_over_its_items() -> None:
