@@ -125,12 +125,12 @@ def cues_and_targets(data: FitData, task: str, weights: list[float]) -> tuple[sp
 
 
 def items_of(data: FitData, chosen: IntArray, step: IntArray, limit: IntArray) -> tuple[IntArray, IntArray]:
-    """Numbers of the `chosen` moments, and the items in `step` of each: an entry per item."""
-    offsets = data.prepared.step_offsets
+    """Numbers of the `chosen` moments, and the distinct items in `step` of each: an entry per item."""
+    offsets, width = data.prepared.step_offsets, data.vocabulary.num_items + 1
     begin, end = offsets[step[chosen]], np.minimum(offsets[step[chosen] + 1], limit[chosen])
     item = np.asarray(data.prepared.rows["item"])[ragged_ranges(begin, end)].astype(np.int64)
-    owner = np.repeat(chosen, end - begin)
-    return owner[item > 0], item[item > 0]
+    keys = np.unique(np.repeat(chosen, end - begin)[item > 0] * width + item[item > 0])
+    return keys // width, keys % width
 
 
 def conditional(
@@ -141,8 +141,7 @@ def conditional(
     scale = 1.0 / np.maximum(cues.sum(axis=0) + shrink, 1e-12)
     for begin in range(0, by_item.shape[0], block):
         together = sp.csr_array(by_item[begin : begin + block] @ targets)
-        together.data = (together.data * np.repeat(scale[begin : begin + block], np.diff(together.indptr))).astype(
-            np.float32
-        )
+        size = np.diff(together.indptr)
+        together.data = (together.data * np.repeat(scale[begin : begin + block], size)).astype(np.float32)
         blocks.append(top_of_rows(together, keep))
     return sp.csr_array(sp.vstack(blocks, format="csr"))
