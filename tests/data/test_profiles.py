@@ -30,7 +30,7 @@ def test_a_profile_has_what_the_log_supports(grocer: Prepared, clicks: Prepared)
         "brand_loyalty",
     ]
     assert bare.groups == {"channel": ["app", "web"]}
-    assert bare.scalars == ["basket_size", "orders_per_month"] or "discount_share" not in bare.scalars
+    assert bare.scalars == ["basket_size", "order_value", "orders_per_month"]  # no discounts, categories or brands
 
 
 def test_shares_and_rhythm_are_of_the_rows_ahead(grocer: Prepared) -> None:

@@ -1,6 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,7 @@ from shopkeeper.data.histories import Names, parts
 from shopkeeper.data.prepared import Prepared, Window
 from shopkeeper.data.rules import Rule
 from shopkeeper.data.segments import RuleLabels, as_plain, as_rule, read_segments, segments_of
-from shopkeeper.data.settings import SegmentConfig
+from shopkeeper.data.settings import PersonasConfig, SegmentConfig
 from shopkeeper.data.targets import Moments
 from shopkeeper.data.windows import train_window
 
@@ -176,7 +174,7 @@ def test_what_a_log_cannot_tell_is_left_out_and_said(prepare_log: Callable[..., 
         "top": SegmentConfig(top="category"),
         "spend": SegmentConfig(measure="discount_share", edges=[1.0]),
         "cell": SegmentConfig(cross=["spend"]),
-        "personas": SegmentConfig(personas=segments_default()),
+        "personas": SegmentConfig(personas=PersonasConfig()),
     }
 
     fitted = read_segments(prepare_log(clicks_log, segments=segments).path)
@@ -191,19 +189,6 @@ def test_what_a_log_cannot_tell_is_left_out_and_said(prepare_log: Callable[..., 
     }
 
 
-def segments_default() -> Any:
-    from shopkeeper.data.settings import PersonasConfig
-
-    return PersonasConfig()
-
-
 def test_a_cross_names_other_rules(prepare_grocer: Callable[..., Prepared]) -> None:
     with pytest.raises(UserError, match=r"data\.segments\.cell\.cross: 'top' is no other rule of data\.segments"):
         prepare_grocer(cell={"cross": ["top"]})
-
-
-def test_moments_keep_their_own_limits(grocer: Prepared) -> None:
-    none = replace(train_window(grocer), end=train_window(grocer).start)
-
-    assert RuleLabels(grocer, {}).layers == []
-    assert len(none) == 3
