@@ -67,7 +67,7 @@ def classify(
 
 
 def decide(model: SessionModel, batch: Batch, said: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Depth of each answer (B,), and which segments it may name (B,) each."""
+    """Depth of each answer (B,), and which segments it may name (B,) each; whom nothing is known of is welcomed."""
     assert model.calibration is not None
     scores = rank_ready(model, batch)[:, 0]
     shortlist = shortlist_mass(item_probabilities(scores, temperature(model, batch.length - 1, model.tasks[0])))

@@ -23,7 +23,7 @@ def log_losses(log_probabilities: Array, label: IntArray) -> Array:
 
 def hits(log_probabilities: Array, label: IntArray) -> Array:
     """1 where the likeliest class is the true one, else 0 (n,); of equally likely ones the first is taken."""
-    return (log_probabilities.argmax(axis=1) == label).astype(np.float64)
+    return np.asarray(log_probabilities.argmax(axis=1) == label, np.float64)
 
 
 class Reliability(NamedTuple):

@@ -9,6 +9,7 @@ from shopkeeper.data.examples import (
     is_repeat,
     judged_examples,
     known_examples,
+    outcome_examples,
     rank_within,
     stranger_examples,
     visible_items,
@@ -195,3 +196,37 @@ def test_what_is_not_judged_is_counted(clicks: Prepared) -> None:
     # of w1 twice and bob three times: w1 buys nothing, and bob nothing more after three steps
     assert left_out(EVERYONE) == {"without a target": 3, "not sampled": 0}
     assert left_out(1) == {"without a target": 3, "not sampled": 1}
+
+
+def test_every_moment_of_a_population_is_one_of_its_outcomes(shops: dict[str, Prepared]) -> None:
+    prepared = shops["clicks"]
+    whole = outcome_examples(prepared, s.STRANGERS, s.TEST, ks=[0, 1, 4], at_most=10_000)
+    some = outcome_examples(prepared, s.STRANGERS, s.TEST, ks=[0, 1, 4], at_most=5)
+
+    assert len(whole.examples) == len(stranger_examples(prepared, s.TEST, [0, 1, 4]))
+    assert whole.not_sampled == 0
+    assert (len(some.examples), some.not_sampled) == (5, len(whole.examples) - 5)
+
+
+def test_visible_items_are_distinct_and_before_the_moment(shops: dict[str, Prepared]) -> None:
+    prepared = shops["clicks"]
+    examples = stranger_examples(prepared, s.TEST, [0, 3])
+    lists, moments = visible_items(prepared, examples), examples.moments(prepared)
+
+    for i in range(len(examples)):
+        rows = np.asarray(prepared.rows["item"])[moments.start[i] : moments.end[i]]
+        assert lists.items[lists.offsets[i] : lists.offsets[i + 1]].tolist() == sorted(set(rows[rows > 0].tolist()))
+
+
+def test_examples_are_joined_in_order() -> None:
+    one, two = (Examples(*(np.array([n]) for _ in range(5))) for n in (4, 7))
+
+    assert Examples.joined(two, one).first.tolist() == [7, 4]
+
+
+def test_at_entry_nothing_is_visible_yet(shops: dict[str, Prepared]) -> None:
+    prepared = shops["clicks"]
+    window = stranger_window(prepared, s.TEST)
+    moments = Examples.at_entry(prepared, window).moments(prepared)
+
+    assert moments.start.tolist() == moments.end.tolist() == window.start.tolist()

@@ -5,7 +5,19 @@ import pytest
 
 from shopkeeper.config import UserError
 from shopkeeper.data.settings import SimulationConfig
-from shopkeeper.data.simulation import AWAY, BOUGHT, CART, CHECKOUT, OPENED, VIEW, Shop, look_ahead, make_shop
+from shopkeeper.data.simulation import (
+    AWAY,
+    BOUGHT,
+    CART,
+    CHECKOUT,
+    OPENED,
+    SEARCH,
+    VIEW,
+    Shop,
+    look_ahead,
+    make_shop,
+    still_buys,
+)
 
 SIZE: dict[str, Any] = {
     "visitors": 10,
@@ -64,3 +76,16 @@ def test_what_comes_next_is_at_most_certain_and_the_pages_do_not_matter_outside(
 def test_a_size_that_makes_no_shop_is_refused() -> None:
     with pytest.raises(UserError, match=r"data\.simulation\.items=3 is out of range: .* one for each category"):
         SimulationConfig(**(SIZE | {"items": 3}))
+
+
+def test_the_rest_of_a_visit_buys_as_often_as_its_next_steps_say(shop: Shop) -> None:
+    found = still_buys(shop)
+
+    for h in range(2):
+        buys, act = found[h], shop.act[h]
+        after = [buys[VIEW], buys[VIEW], buys[SEARCH], buys[CART], buys[CHECKOUT], 1.0, 0.0]  # by action
+        assert buys[:5] == pytest.approx(act @ np.array(after))
+        assert (buys[OPENED], buys[AWAY]) == (buys[VIEW], 0.0)
+    # who came to buy does so more often, and at the checkout most of all
+    assert (found[1, :5] > found[0, :5]).all()
+    assert found[1].argmax() == CHECKOUT

@@ -113,3 +113,13 @@ def test_warm_up_text_has_a_line_per_model_and_the_verdicts(metrics: dict[str, A
         "own beats good, the best baseline at k>=1: +0.3691 [+0.3691, +0.3691] ndcg@20",
         "own beats poor at k>=1: +1.0000 [+1.0000, +1.0000] ndcg@20",
     ]
+
+
+def test_new_targets_are_judged_on_lists_without_what_was_seen_as_well(judgements: list[Judged]) -> None:
+    # `good` ranks every target second: behind one item that was seen, it is first without it
+    unseen = [replace(j, unseen_ranks=np.maximum(j.ranks - 1, 1)) for j in judgements]
+    table = tabulate(unseen, ks=[0, 1], cutoff=20, resamples=5, seed=0, subject="own")
+
+    assert row(table, "new targets", "good")["metrics"]["mrr@20"]["mean"] == 0.5
+    assert row(table, "new targets, seen excluded", "good")["metrics"]["mrr@20"]["mean"] == 1.0
+    assert row(table, "new targets, seen excluded", "good")["visitors"] == 6  # every second target is new
