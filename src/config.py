@@ -203,7 +203,6 @@ class TrainConfig:
     early_stopping: EarlyStoppingConfig
     trainer: dict[str, Any]
     tracking: TrackingConfig
-    cold_items: bool
     seed: int
     resume: str | None
     refit: str | None

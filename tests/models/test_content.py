@@ -7,7 +7,14 @@ import torch
 
 from shopkeeper.models.content import ContentSettings, ContentTower, content_codes, price_tiers, title_words
 
-SETTINGS: dict[str, Any] = {"levels": 2, "tiers": 2, "title_tokens": 2, "buckets": 100_000, "id_dropout": 0.0}
+SETTINGS: dict[str, Any] = {
+    "levels": 2,
+    "tiers": 2,
+    "title_tokens": 2,
+    "buckets": 100_000,
+    "id_dropout": 0.0,
+    "cold_items": True,
+}
 CATALOGUE = pd.DataFrame(
     {
         "title": ["Green tea", "black Tea", None, "Tea pot"],
@@ -108,6 +115,14 @@ def test_content_stands_in_for_new_items_and_in_training_by_chance() -> None:
     drawn = torch.stack([made.train().stands_in(every) for _ in range(1000)]).float().mean(dim=0)
     assert drawn[2] == 1
     assert drawn[1].item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_an_item_the_catalogue_is_silent_about_keeps_its_id() -> None:
+    silent = CATALOGUE.assign(title=None, category=None, brand=None, price=np.nan)
+    made = ContentTower(num_items=4, dim=1, settings=SETTINGS | {"id_dropout": 0.9})
+    made.fit(silent, np.ones(4), torch.zeros(4, 1))
+
+    assert not made.train().stands_in(torch.arange(5)).any()
 
 
 def test_an_item_of_its_kind_is_expected_to_count_the_mean() -> None:
