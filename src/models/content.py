@@ -59,12 +59,12 @@ class ContentSettings:
 
 
 class ContentTower(nn.Module):
-    """Vectors of items by what the catalogue says of them; gradients are sparse, as those of the item table."""
+    """Vectors of items by what the catalogue says of them, from one small table whatever the catalogue's size."""
 
     def __init__(self, *, num_items: int, dim: int, settings: Mapping[str, Any]) -> None:
         super().__init__()
         self.settings = ContentSettings(**settings)
-        self.table = nn.Embedding(self.settings.buckets + 1, dim, sparse=True)
+        self.table = nn.Embedding(self.settings.buckets + 1, dim, padding_idx=0)
         self.register_buffer("codes", torch.zeros(num_items + 1, self.settings.width, dtype=torch.int32))
         self.register_buffer("new", torch.zeros(num_items + 1, dtype=torch.bool))
         self.codes: Tensor
@@ -74,7 +74,7 @@ class ContentTower(nn.Module):
     def forward(self, code: Tensor) -> Tensor:
         """(R, D) of the items `code`."""
         rows = self.codes[code].long()
-        return F.embedding_bag(rows, self.table.weight, mode="sum", padding_idx=0, sparse=True)
+        return F.embedding_bag(rows, self.table.weight, mode="sum", padding_idx=0)
 
     def stands_in(self, code: Tensor) -> Tensor:
         """Whether content alone speaks for each of the items (R,): of new ones, in training of others by chance."""
