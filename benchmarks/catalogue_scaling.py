@@ -4,9 +4,10 @@
     python benchmarks/catalogue_scaling.py --quick    # fewer steps
 
 A step is what training does: loss, gradients, clipping, LazyAdamW, and the moving average of weights; 128 histories of
-eight steps, whose items are drawn by popularity (rank ** -1). Each size runs in a process of its own; memory is its
-largest resident set. The last line is one JSON object with the median `step_time_1m_over_10k`, `peak_memory_gb_1m`, and
-`beyond_table_gb_1m`: what of it is neither the item table nor its optimiser's state.
+eight steps, whose items are drawn by popularity (rank ** -1), each with fourteen codes of content. Each size runs in a
+process of its own; memory is its largest resident set. The last line is one JSON object with the median
+`step_time_1m_over_10k`, `peak_memory_gb_1m`, and `beyond_table_gb_1m`: what of it is neither the item table nor its
+optimiser's state.
 """
 
 import argparse
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from shopkeeper.data.batches import Batch
 
 SIZES = {"10k": 10_000, "1m": 1_000_000}
+CONTENT = {"levels": 3, "tiers": 5, "title_tokens": 8, "buckets": 16384, "id_dropout": 0.1, "cold_items": True}
 DIM, HISTORIES, STEPS, NEGATIVES = 64, 128, 8, 2048
 
 
@@ -78,7 +80,10 @@ def measure(num_items: int, steps: int) -> dict[str, float]:
         half_life_days=28.0,
         context_dropout=0.1,
         purchase_code=2,
+        content=CONTENT,
     )
+    assert model.items.content is not None
+    model.items.content.codes[1:] = torch.randint(0, CONTENT["buckets"] + 1, model.items.content.codes[1:].shape)
     settings = OptimizerConfig(
         lr=0.002, weight_decay=0.01, warmup_steps=10, clip_norm=1.0, average=0.998, heads_lr=0.01
     )

@@ -55,8 +55,8 @@ def measure(events: Path, folder: str, quick: bool) -> dict[str, float]:
     cold = new[targets.items - 1]
     few = ["trainer.max_epochs=1", "model.embed_dim=16"] if quick else []
     ranks = {
-        "content": trained(prepared, folder, examples, targets, ["model=sasrec_content", "cold_items=true", *few]),
-        "ids": trained(prepared, folder, examples, targets, ["model=sasrec", *few]),
+        "content": trained(prepared, folder, examples, targets, few),
+        "ids": trained(prepared, folder, examples, targets, ["model.content=null", *few]),
         "category": by_category(prepared, examples, targets),
     }
     figures: dict[str, float] = {"targets": int(cold.sum())}

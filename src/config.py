@@ -248,7 +248,6 @@ class TrainConfig:
     depth: DepthConfig
     trainer: dict[str, Any]
     tracking: TrackingConfig
-    cold_items: bool
     seed: int
     resume: str | None
     refit: str | None
@@ -256,10 +255,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         epochs = self.trainer.get("max_epochs")
         require(isinstance(epochs, int) and epochs >= 1, "trainer.max_epochs", epochs, "a whole number, at least 1")
-        if self.cold_items and not self.model.get("content"):
-            raise UserError(
-                "cold_items=true needs a model with a content tower: model.content, as in model=ligr_content"
-            )
 
 
 @dataclass(kw_only=True)

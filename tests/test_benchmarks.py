@@ -81,3 +81,44 @@ def test_the_last_line_of_ranking_speed_tells_its_figures(paper_split: Path) -> 
     assert told["benchmark"] == "ranking_speed"
     assert set(told["figures"]) == {"seconds", "peak_memory_gb"}
     assert 0 < told["figures"]["seconds"] < 60
+
+
+@pytest.mark.slow
+def test_the_last_line_of_published_diginetica_tells_its_figures(tmp_path: Path) -> None:
+    sessions = pd.DataFrame({"session": np.repeat(np.arange(8000), 3), "pos": np.tile([0, 1, 2], 8000)})
+    sessions["item"] = (sessions["session"] * 7 + sessions["pos"]) % 40 + 1  # the next item is one on
+    sessions.to_parquet(tmp_path / "train.parquet")
+    test = sessions[(sessions["session"] < 400) & (sessions["pos"] < 2)]
+    test.to_parquet(tmp_path / "test_prefix.parquet")
+    pd.DataFrame({"target": (np.arange(400) * 7 + 2) % 40 + 1}).to_parquet(tmp_path / "test_target.parquet")
+    command = [sys.executable, str(BENCHMARKS / "published_diginetica.py"), str(tmp_path), "--quick"]
+
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["benchmark"] == "published_diginetica"
+    assert set(told["figures"]) == {"best_single_p20", "best_single_mrr20", "blend_p20", "blend_mrr20"}
+    assert 0 < told["figures"]["best_single_mrr20"] < told["figures"]["best_single_p20"] <= 100
+    assert told["figures"]["blend_p20"] is None
+
+
+@pytest.mark.slow
+def test_the_last_line_of_cold_items_tells_its_figures(tmp_path: Path) -> None:
+    rows, rng = 3000, np.random.default_rng(0)
+    at = np.arange(rows)
+    item = rng.integers(0, 40, rows) + (at > 0.7 * rows) * rng.integers(0, 20, rows)  # from 40 on they are new
+    frame = pd.DataFrame({"product_id": item, "category_id": item % 4, "brand": "own", "price": 1.0 + item % 7})
+    frame["event_time"] = (pd.Timestamp("2021-01-01") + pd.to_timedelta(at, unit="min")).strftime("%F %T UTC")
+    frame["event_type"], frame["category_code"] = "view", [f"shop.part{i % 4}" for i in item]
+    frame["user_session"] = at // 5
+    frame.to_parquet(tmp_path / "events.parquet")
+    command = [sys.executable, str(BENCHMARKS / "cold_items.py"), str(tmp_path / "events.parquet"), "--quick"]
+
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["benchmark"] == "cold_items"
+    names = ("content", "ids", "category")
+    assert set(told["figures"]) == {"targets"} | {f"{m}_{n}" for m in ("recall20", "ndcg20") for n in names}
+    assert told["figures"]["targets"] > 0
+    assert told["figures"]["recall20_ids"] == 0 < told["figures"]["recall20_content"]

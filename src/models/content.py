@@ -10,6 +10,7 @@ left out. Legend: V items, C codes of an item, D length of a vector.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ class ContentSettings:
         title_tokens: words of a title that are read.
         buckets: codes; values that share one are taken for the same.
         id_dropout: share of items that a training step sees as if they were new: by their content alone.
+        cold_items: whether the items of the catalogue that train never saw are ranked too.
     """
 
     levels: int
@@ -41,6 +43,7 @@ class ContentSettings:
     title_tokens: int
     buckets: int
     id_dropout: float
+    cold_items: bool
 
     def __post_init__(self) -> None:
         for name, least in (("levels", 0), ("tiers", 1), ("title_tokens", 0), ("buckets", 1)):
@@ -56,12 +59,12 @@ class ContentSettings:
 
 
 class ContentTower(nn.Module):
-    """Vectors of items by what the catalogue says of them; gradients are sparse, as those of the item table."""
+    """Vectors of items by what the catalogue says of them, from one small table whatever the catalogue's size."""
 
-    def __init__(self, *, num_items: int, dim: int, settings: Mapping[str, float]) -> None:
+    def __init__(self, *, num_items: int, dim: int, settings: Mapping[str, Any]) -> None:
         super().__init__()
-        self.settings = ContentSettings(**settings)  # type: ignore[arg-type]
-        self.table = nn.Embedding(self.settings.buckets + 1, dim, sparse=True)
+        self.settings = ContentSettings(**settings)
+        self.table = nn.Embedding(self.settings.buckets + 1, dim, padding_idx=0)
         self.register_buffer("codes", torch.zeros(num_items + 1, self.settings.width, dtype=torch.int32))
         self.register_buffer("new", torch.zeros(num_items + 1, dtype=torch.bool))
         self.codes: Tensor
@@ -71,14 +74,18 @@ class ContentTower(nn.Module):
     def forward(self, code: Tensor) -> Tensor:
         """(R, D) of the items `code`."""
         rows = self.codes[code].long()
-        return F.embedding_bag(rows, self.table.weight, mode="sum", padding_idx=0, sparse=True)
+        return F.embedding_bag(rows, self.table.weight, mode="sum", padding_idx=0)
 
     def stands_in(self, code: Tensor) -> Tensor:
         """Whether content alone speaks for each of the items (R,): of new ones, in training of others by chance."""
         new = self.new[code]
         if self.training and self.settings.id_dropout:
-            new = new | (torch.rand(len(code), device=new.device) < self.settings.id_dropout)
+            new = new | self.described(code) & (torch.rand(len(code), device=new.device) < self.settings.id_dropout)
         return new
+
+    def described(self, code: Tensor) -> Tensor:
+        """Whether the catalogue says anything of each of the items (R,)."""
+        return (self.codes[code] > 0).any(dim=1)
 
     def fit(self, catalogue: pd.DataFrame, events: npt.NDArray[np.floating], vectors: Tensor) -> None:
         """Read the catalogue (V rows); every code starts as the mean of its items' vectors (V, D).

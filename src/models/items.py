@@ -97,8 +97,10 @@ class ItemTable(nn.Module):
         self.returns[1:] = torch.stack([torch.from_numpy(return_log_odds(data, task)) for task in tasks], dim=1)
         if self.content is not None:
             self.content.fit(data.catalogue(), data.event_counts(), vectors)
-            own.sub_(self.content(torch.arange(1, len(own) + 1)).detach())
+            every = torch.arange(1, len(own) + 1)
+            own.sub_(self.content(every).detach())
             likely = torch.stack([self.content.expected(count) for count in recent.T], dim=1)
+            likely = torch.where(self.content.described(every)[:, None], likely, recent)
             self.expected[1:] = torch.log((likely + 0.1) / usual)
             self.popularity[1:] = torch.where(self.content.new[1:, None], self.expected[1:], self.popularity[1:])
         if self.reading is not None:

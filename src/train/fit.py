@@ -173,9 +173,9 @@ def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Sa
 
 
 def vocabulary_of(prepared: Prepared, config: TrainConfig, *, refit: bool) -> Vocabulary:
-    """What the model may know: with `cold_items` also the items of the catalogue that train never saw."""
-    known = Vocabulary.of(prepared, refit=refit)
-    return known._replace(num_items=prepared.num_items(refit=refit or config.cold_items))
+    """What the model may know: by `content.cold_items` also the items of the catalogue that train never saw."""
+    cold = bool((config.model.get("content") or {}).get("cold_items"))
+    return Vocabulary.of(prepared, refit=refit)._replace(num_items=prepared.num_items(refit=refit or cold))
 
 
 def chosen_tasks(config: TrainConfig, available: list[str], left_out: dict[str, str], say: Say) -> list[str]:

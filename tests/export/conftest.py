@@ -25,7 +25,7 @@ from shopkeeper.models.calibration import Calibration, DepthThresholds
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
-CONTENT = {"levels": 2, "tiers": 2, "title_tokens": 2, "buckets": 100, "id_dropout": 0.2}
+CONTENT = {"levels": 2, "tiers": 2, "title_tokens": 2, "buckets": 100, "id_dropout": 0.2, "cold_items": True}
 SMALL: dict[str, dict[str, Any]] = {
     "sasrec": {"embed_dim": 8, "num_layers": 1},
     "gru4rec": {"embed_dim": 8, "num_layers": 1},

@@ -25,7 +25,7 @@ from shopkeeper.models.checkpoint import build_model, model_class
 from shopkeeper.models.contract import FitData, SessionModel
 
 MAX_LEN = 4
-CONTENT = {"levels": 2, "tiers": 2, "title_tokens": 2, "buckets": 100, "id_dropout": 0.2}
+CONTENT = {"levels": 2, "tiers": 2, "title_tokens": 2, "buckets": 100, "id_dropout": 0.2, "cold_items": True}
 SMALL: dict[str, dict[str, Any]] = {
     "sasrec": {"embed_dim": 8, "num_layers": 2},
     "gru4rec": {"embed_dim": 8, "num_layers": 1},

@@ -59,7 +59,7 @@ def test_popularity_is_scored_before_anything_is_learned(shops: dict[str, Prepar
     torch.testing.assert_close(items.all().bias[1:, 0], torch.log(counts / counts.mean()))
 
 
-CONTENT = {"levels": 1, "tiers": 1, "title_tokens": 0, "buckets": 1000, "id_dropout": 0.0}
+CONTENT = {"levels": 1, "tiers": 1, "title_tokens": 0, "buckets": 1000, "id_dropout": 0.0, "cold_items": True}
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from shopkeeper.data.prepared import Prepared
 from shopkeeper.models.checkpoint import load_model
 from shopkeeper.train import tracking as names
 from shopkeeper.train.callbacks import BEST
-from shopkeeper.train.fit import loss_weights, outcome_weights, train
+from shopkeeper.train.fit import loss_weights, outcome_weights, train, vocabulary_of
 from shopkeeper.train.tracking import Store, TrackedRun
 
 Compose = Callable[..., Any]
@@ -225,3 +225,14 @@ def test_a_refit_writes_no_metric(config: Callable[..., TrainConfig], silent: Ca
     run = train(config(), say=silent)
 
     assert train(config(f"refit={run.run_id}"), say=silent).metrics == {}
+
+
+@pytest.mark.parametrize(("override", "count"), [("model.content.cold_items=true", 24), ("model.content=null", 20)])
+def test_items_that_train_never_saw_are_known_by_their_content_alone(
+    config: Callable[..., TrainConfig], shops: dict[str, Prepared], override: str, count: int
+) -> None:
+    shop = shops["clicks"]
+    fewer = Prepared(shop.path, shop.manifest | {"counts": shop.manifest["counts"] | {"items_known": 20}})
+
+    assert shop.num_items(refit=True) == 24
+    assert vocabulary_of(fewer, config(override), refit=False).num_items == count
