@@ -79,7 +79,9 @@ def measure(num_items: int, steps: int) -> dict[str, float]:
         context_dropout=0.1,
         purchase_code=2,
     )
-    settings = OptimizerConfig(lr=0.002, weight_decay=0.01, warmup_steps=10, clip_norm=1.0, average=0.998)
+    settings = OptimizerConfig(
+        lr=0.002, weight_decay=0.01, warmup_steps=10, clip_norm=1.0, average=0.998, heads_lr=0.01
+    )
     criterion = make_criterion(torch.from_numpy(popularity * 1e6), num_negatives=NEGATIVES, power=0.75)
     module = TrainingModule(model, weights=[1.0], criteria=[criterion], optimizer=settings, seed=0)
     optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]

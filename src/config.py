@@ -172,11 +172,13 @@ class OptimizerConfig:
     warmup_steps: int
     clip_norm: float
     average: float
+    heads_lr: float
     schedule: str = "constant"
 
     def __post_init__(self) -> None:
         require(self.schedule in SCHEDULES, "optimizer.schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        require(self.heads_lr > 0, "optimizer.heads_lr", self.heads_lr, "above 0")
         require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "at least 0")
         require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "above 0")
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
@@ -353,11 +355,13 @@ class ForgetConfig:
 
 @dataclass(kw_only=True)
 class AuditWarnings:
-    """Shares above which a figure of the audit warns: of all events, and of those of a split that name an item."""
+    """Shares above which a figure of the audit warns: of all events, of those of a split that name an item, and of the
+    visitors whose segment one cannot guess without context."""
 
     duplicate_events: float
     tied_times: float
     unseen_items: float
+    told_segments: float
 
     def __post_init__(self) -> None:
         for name, share in vars(self).items():

@@ -48,14 +48,20 @@ def test_the_last_line_of_catalogue_scaling_tells_its_figures() -> None:
     assert told["figures"]["peak_memory_gb_1m"] > 0.8  # the table and its optimiser's state
 
 
-@pytest.mark.slow
-def test_the_last_line_of_knn_latency_tells_its_figures(tmp_path: Path) -> None:
+@pytest.fixture
+def paper_split(tmp_path: Path) -> Path:
+    """Made-up files of the form of the Diginetica split of the papers."""
     sessions = pd.DataFrame({"session": np.repeat(np.arange(400), 3), "pos": np.tile([0, 1, 2], 400)})
     sessions["item"] = (sessions["session"] * 7 + sessions["pos"]) % 40 + 1
     sessions.to_parquet(tmp_path / "train.parquet")
     sessions[sessions["pos"] < 2].to_parquet(tmp_path / "test_prefix.parquet")
     pd.DataFrame({"target": np.arange(400) % 40 + 1}).to_parquet(tmp_path / "test_target.parquet")
-    command = [sys.executable, str(BENCHMARKS / "knn_latency.py"), str(tmp_path), "--quick"]
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_last_line_of_knn_latency_tells_its_figures(paper_split: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "knn_latency.py"), str(paper_split), "--quick"]
 
     done = subprocess.run(command, check=True, capture_output=True, text=True)
 
@@ -86,3 +92,15 @@ def test_the_last_line_of_train_speed_tells_its_figures(tmp_path: Path) -> None:
     assert told["figures"]["epoch_speed_over_rectools"] is None
     assert 0 < told["figures"]["share_of_matmul_peak"] < 1
     assert "RecTools is not measured" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_last_line_of_ranking_speed_tells_its_figures(paper_split: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "ranking_speed.py"), str(paper_split), "--quick"]
+
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["benchmark"] == "ranking_speed"
+    assert set(told["figures"]) == {"seconds", "peak_memory_gb"}
+    assert 0 < told["figures"]["seconds"] < 60

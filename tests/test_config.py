@@ -126,3 +126,38 @@ def test_keys_of_a_mapping_are_the_user_s_own() -> None:
     data = configure("prepare", PrepareConfig, *overrides).data
 
     assert (data.columns, data.constants) == ({"timestamp": "Zeit"}, {"channel": "web"})
+
+
+def test_segments_are_named_on_the_command_line() -> None:
+    added = configure(
+        "prepare", PrepareConfig, "output=o", "data.segments.tier.measure=spend", "data.segments.tier.edges=[5]"
+    )
+    first = configure("prepare", PrepareConfig, "output=o", "data=events", "data.segments.old={column: age}")
+    without = configure("prepare", PrepareConfig, "output=o", "data.segments.personas=null")
+
+    assert added.data.defined_segments["tier"].edges == [5.0]
+    assert added.data.defined_segments["income"].column == "income"
+    assert list(first.data.defined_segments) == ["old"]
+    assert without.data.segments is not None
+    assert {*without.data.segments} - {*without.data.defined_segments} == {"personas"}
+
+
+@pytest.mark.parametrize(
+    ("segment", "message"),
+    [
+        ("{}", "defined by one of column, top, measure, cross, personas"),
+        ("{column: age, top: brand}", r"data\.segments\.x=\['column', 'top'\] is out of range"),
+        ("{top: brand, by: luck}", "data.segments.x.by=luck"),
+        ("{measure: mood, edges: [1]}", "measure=mood is out of range: it must be one of events"),
+        ("{measure: spend}", "a measure with either edges or quantiles"),
+        ("{measure: spend, edges: [2, 1]}", "rising"),
+        ("{measure: spend, quantiles: [2]}", "between 0 and 1"),
+        ("{measure: spend, edges: [1], names: [a]}", "2 different names"),
+        ("{top: brand, at_least: {mood: 1}}", "measure=mood"),
+        ("{personas: {clusters: [1, 3]}}", "the least and the most, from 2 to 100"),
+        ("{personas: {stable: 2}}", "personas.stable=2.0 is out of range: it must be from 0 to 1"),
+    ],
+)
+def test_a_segment_that_makes_no_sense_is_refused(segment: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        configure("prepare", PrepareConfig, "output=o", "data=events", f"data.segments.x={segment}")

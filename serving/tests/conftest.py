@@ -27,6 +27,15 @@ NEIGHBOURS: dict[str, tuple[list[int], list[int], list[float]]] = {
     "purchase": ([0, 2, 3, 4, 4, 4], [1, 2, 0, 3], [0.8, 0.2, 0.8, 0.5]),
     "next": ([0, 1, 2, 2, 2, 2], [1, 2], [1.0, 1.0]),
 }
+ITSELF = ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4], [1.0] * 5)
+TABLES = {"item_knn": NEIGHBOURS, "repeat": {"purchase": ITSELF, "next": ITSELF}}
+KINDS: dict[str, tuple[str, dict[str, float]]] = {
+    "popularity": ("prior", {}),
+    "repeat": ("table", {"decay": 0.5, "prior_weight": 1.0}),
+    "item_knn": ("table", {"decay": 0.5, "prior_weight": 1e-3}),
+    "sasrec": ("encoder", {}),
+}
+"""Kind of each family, and its params."""
 BY_PRIOR = {"purchase": list(zip(ITEM_IDS, PRIOR[0], strict=True)), "next": list(zip(ITEM_IDS, PRIOR[1], strict=True))}
 BY_PRIOR["next"].reverse()
 
@@ -180,11 +189,10 @@ def golden_line(events: list[dict[str, Any]], answers: Answers, **told: Any) -> 
 
 def write_tables(folder: Path, family: str) -> None:
     np.save(folder / "prior.npy", np.array(PRIOR, np.float32))
-    if family == "item_knn":
-        for task, (indptr, indices, values) in NEIGHBOURS.items():
-            np.save(folder / f"indptr_{task}.npy", np.array(indptr, np.int64))
-            np.save(folder / f"indices_{task}.npy", np.array(indices, np.int32))
-            np.save(folder / f"values_{task}.npy", np.array(values, np.float32))
+    for task, (indptr, indices, values) in TABLES.get(family, {}).items():
+        np.save(folder / f"indptr_{task}.npy", np.array(indptr, np.int64))
+        np.save(folder / f"indices_{task}.npy", np.array(indices, np.int32))
+        np.save(folder / f"values_{task}.npy", np.array(values, np.float32))
     if family == "sasrec":
         np.save(folder / "items.npy", np.array(VECTORS, np.float32))
         np.save(folder / "bias.npy", np.array(PRIOR, np.float32))
@@ -199,6 +207,7 @@ def write_manifest(folder: Path, **changes: Any) -> None:
         "format_version": 2,
         "name": "tiny-popularity",
         "version": "run1",
+        "kind": "prior",
         "family": "popularity",
         "created": "2026-01-05T09:30:00+00:00",
         "tasks": TASKS,
@@ -221,6 +230,12 @@ def write_manifest(folder: Path, **changes: Any) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest | changes))
 
 
+def fields_of(family: str) -> dict[str, Any]:
+    """Fields of the manifest that follow from the family."""
+    kind, params = KINDS[family]
+    return {"name": f"tiny-{family}", "kind": kind, "family": family, "params": params}
+
+
 def write_bundle(folder: Path, family: str, **changes: Any) -> Path:
     folder.mkdir()
     write_tables(folder, family)
@@ -230,8 +245,7 @@ def write_bundle(folder: Path, family: str, **changes: Any) -> Path:
     nobody, later = (NOBODY, AFTER_APPLE) if family == "sasrec" else ({}, {})
     lines = [golden_line([], BY_PRIOR, **nobody), golden_line([apple], after_apple(family), **later)]
     (folder / "golden.jsonl").write_text("\n".join(lines) + "\n")
-    params = {"decay": 0.5} if family in ("repeat", "item_knn") else {}
-    write_manifest(folder, **{"name": f"tiny-{family}", "family": family, "params": params, **changes})
+    write_manifest(folder, **fields_of(family) | changes)
     return folder
 
 
@@ -265,8 +279,12 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def seal() -> Callable[..., None]:
-    """seal(folder, **manifest fields): write the manifest anew, with the hashes of the files as they are now."""
-    return write_manifest
+    """seal(folder, family, **manifest fields): write the manifest anew, with the hashes of the files as they stand."""
+
+    def write(folder: Path, family: str = "popularity", **changes: Any) -> None:
+        write_manifest(folder, **fields_of(family) | changes)
+
+    return write
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_every_file_is_needed_in_the_manifest(make_bundle: MakeBundle, seal: Cal
     for name in names:
         bundle = make_bundle(family)
         (bundle / name).unlink()
-        seal(bundle, family=family)
+        seal(bundle, family)
         # a model need not tell outcomes, but then its golden requests have none either
         says = f"manifest.json: lists no {name}" if name != "outcomes.json" else "golden.jsonl: request 1"
         assert says in refusal(bundle)
@@ -115,8 +115,8 @@ def object_array() -> bytes:
     ("changes", "says"),
     [
         ({"format_version": 1}, "format 1"),
-        ({"family": "oracle"}, "unknown model family 'oracle'"),
-        ({"family": "item_knn"}, "lists no indptr_purchase.npy"),
+        ({"kind": "oracle"}, "unknown kind of model 'oracle'"),
+        ({"kind": "table"}, "lists no indptr_purchase.npy"),
         ({"num_items": 6}, "item_ids.json: 5 ids"),
         ({"tasks": ["purchase"]}, "prior.npy: shape (2, 5)"),
         ({"context": ["country"]}, "vocabulary.json: context columns"),
@@ -197,7 +197,7 @@ def test_a_file_that_is_not_what_it_should_be_is_named(
 ) -> None:
     bundle = make_bundle(family)
     (bundle / name).write_bytes(content)
-    seal(bundle, family=family, params={"decay": 0.5})
+    seal(bundle, family)
 
     assert str(bundle / name) in refusal(bundle)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopkeeper_serving.calibration import DEPTHS, Calibration, best_mass, set_sizes, softmax_weights
+from shopkeeper_serving.calibration import DEPTHS, Calibration, best_mass, set_size, softmax_weights
 from shopkeeper_serving.outcomes import Outcomes
 
 TASKS = ["purchase", "next"]
@@ -148,16 +148,18 @@ def test_a_model_that_only_ranks_has_sets_and_a_depth(content: dict[str, Any]) -
     assert [DEPTHS[place] for place in found.depth] == ["one_to_one"]
 
 
-@given(
-    st.lists(st.lists(st.floats(-5, 5, width=32), min_size=30, max_size=30), min_size=1, max_size=4),
-    st.floats(0.01, 0.99),
-    st.integers(1, 30),
-)
-def test_looking_at_the_best_items_first_changes_no_size(scores: list[list[float]], share: float, head: int) -> None:
-    weight = softmax_weights(np.array(scores, np.float32), np.ones(len(scores)))
-    target = share * weight.sum(axis=1, dtype=float)
+@given(st.lists(st.floats(-90, 5, width=32), min_size=1, max_size=40), st.floats(0.01, 1.0))
+def test_a_set_is_as_large_as_sorting_the_catalogue_says(scores: list[float], share: float) -> None:
+    (weight,) = softmax_weights(np.array([scores], np.float32), np.ones(1))
+    target = share * float(weight.sum(dtype=float))
 
-    found = set_sizes(weight, best_mass(weight, head), target)
+    size = set_size(weight, target)
 
-    whole = np.cumsum(-np.sort(-weight, axis=1), axis=1, dtype=float)
-    assert found.tolist() == [int(np.searchsorted(mass, least)) + 1 for mass, least in zip(whole, target, strict=True)]
+    mass = np.cumsum(-np.sort(-weight.astype(float)))  # the same but for the order of sums
+    assert mass[size - 1] >= target * (1 - 1e-12)
+    assert size == 1 or mass[size - 2] < target * (1 + 1e-12)
+
+
+def test_the_mass_of_the_best_is_theirs_alone() -> None:
+    assert best_mass(np.array([[0.25, 1.0, 0.5], [0.0, 0.0, 1.0]], np.float32), 2).tolist() == [1.5, 1.0]
+    assert best_mass(np.array([[0.25, 1.0]], np.float32), 20).tolist() == [1.25]

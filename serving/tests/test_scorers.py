@@ -10,7 +10,7 @@ import pytest
 from shopkeeper_serving.bundle import Bundle, BundleError, read_bundle
 from shopkeeper_serving.history import Inputs, Reader, to_inputs
 from shopkeeper_serving.schemas import Event
-from shopkeeper_serving.scorers import EncoderScorer, event_code, history_weights, make_scorer
+from shopkeeper_serving.scorers import EncoderScorer, event_code, make_scorer
 
 MakeBundle = Callable[..., Path]
 
@@ -27,55 +27,6 @@ def near(found: npt.NDArray[Any], expected: Any) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
-# ---- counted models ----
-
-
-def test_each_step_back_halves_the_weight(make_bundle: MakeBundle) -> None:
-    inputs = inputs_of(read_bundle(make_bundle()), [view("apple"), view("bread"), view("apple")], [], [view("eggs")])
-
-    owner, weight = history_weights(inputs, 0.5)
-
-    assert owner.tolist() == [0, 0, 0, 2]
-    assert weight.tolist() == [0.25, 0.5, 1.0, 1.0]
-
-
-def test_items_of_a_trip_weigh_the_same(make_bundle: MakeBundle) -> None:
-    trips = [view("apple", at=0), view("bread", at=0), view("bread", at=9999), view("bread", at=9999)]
-
-    _, weight = history_weights(inputs_of(read_bundle(make_bundle()), trips, order_only=True), 0.5)
-
-    assert weight.tolist() == [0.5, 0.5, 1.0, 1.0]
-
-
-def test_popularity_is_the_same_for_everyone(make_bundle: MakeBundle) -> None:
-    bundle = read_bundle(make_bundle("popularity"))
-
-    scores = make_scorer(bundle).score(inputs_of(bundle, [], [view("eggs")]))
-
-    near(scores, [[[0.5, 0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4, 0.5]]] * 2)
-
-
-def test_repeat_adds_own_counts_to_popularity(make_bundle: MakeBundle) -> None:
-    bundle = read_bundle(make_bundle("repeat"))
-
-    scores = make_scorer(bundle).score(inputs_of(bundle, [view("apple"), view("bread"), view("apple")], []))
-
-    near(scores[0], [[1.75, 0.9, 0.3, 0.2, 0.1], [1.35, 0.7, 0.3, 0.4, 0.5]])
-    near(scores[1], [[0.5, 0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4, 0.5]])
-
-
-def test_neighbours_add_up_weighted_by_recency(make_bundle: MakeBundle) -> None:
-    bundle = read_bundle(make_bundle("item_knn"))
-
-    scores = make_scorer(bundle).score(inputs_of(bundle, [view("apple"), view("bread")], [view("eggs")]))
-
-    near(scores[0], [[0.8005, 0.4004, 0.1003, 0.0002, 0.0001], [0.0001, 0.5002, 1.0003, 0.0004, 0.0005]])
-    near(scores[1], [[0.0005, 0.0004, 0.0003, 0.0002, 0.0001], [0.0001, 0.0002, 0.0003, 0.0004, 0.0005]])
-
-
-# ---- the encoder: a graph of a few operators, written by hand ----
-
-
 @pytest.fixture
 def encoder(make_bundle: MakeBundle, tiny_graph: bytes) -> Bundle:
     bundle = read_bundle(make_bundle())
@@ -86,7 +37,7 @@ def encoder(make_bundle: MakeBundle, tiny_graph: bytes) -> Bundle:
         "bias": np.array([[0.1, 0.2, 0.3, 0.4, 0.5]], np.float32),
         "repeat": np.array([[10, 20, 30, 40, 50]], np.float32),
     }
-    manifest = msgspec.structs.replace(bundle.manifest, family="sasrec", tasks=["purchase"])
+    manifest = msgspec.structs.replace(bundle.manifest, kind="encoder", family="sasrec", tasks=["purchase"])
     return msgspec.structs.replace(bundle, manifest=manifest, arrays=arrays)
 
 

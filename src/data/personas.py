@@ -2,12 +2,12 @@
 
 Features are standardised over the customers (shares by their square roots and all of a column alike, skewed measures by
 their logarithms), cut at three standard deviations, and weighted so that every aspect (categories, prices, rhythm, ...)
-has the same variance. For each number of clusters k-means runs on them; its mean adjusted Rand index (Hubert and Arabie
+has the same variance. For each number of clusters k-means runs on them. Its mean adjusted Rand index (Hubert and Arabie
 1985, https://doi.org/10.1007/BF01908075) with clusterings of resamples, four in five customers each, says how much of
-it is chance. The largest number wins whose index and smallest cluster suffice: customers seldom fall apart into a true
-number of kinds, and more kinds say more as long as they are no chance. Where none suffices the most stable one wins.
-The silhouette (Rousseeuw 1987, https://doi.org/10.1016/0377-0427(87)90125-7), how well the clusters are apart, is kept
-beside.
+it is chance; its silhouette (Rousseeuw 1987, https://doi.org/10.1016/0377-0427(87)90125-7) how well the clusters are
+apart. A number is stable where its index and smallest cluster suffice. Of these the largest wins whose silhouette is
+not far below the best: customers seldom fall apart into a true number of kinds, and where they do not, more kinds say
+more as long as they are no chance. Where none is stable, the one with the highest index wins.
 """
 
 from dataclasses import asdict, dataclass
@@ -153,8 +153,11 @@ def clustered(points: FloatArray, whom: FloatArray, number: int, seed: int) -> n
 
 def best(trials: list[Trial], asked: PersonasConfig) -> int:
     """Position of the trial that wins."""
-    sound = [n for n, t in enumerate(trials) if t.stability >= asked.stable and t.smallest >= asked.smallest]
-    return sound[-1] if sound else max(range(len(trials)), key=lambda n: trials[n].stability)
+    stable = [n for n, t in enumerate(trials) if t.stability >= asked.stable and t.smallest >= asked.smallest]
+    if not stable:
+        return max(range(len(trials)), key=lambda n: trials[n].stability)
+    least = asked.apart * max(trials[n].silhouette for n in stable)
+    return max(n for n in stable if trials[n].silhouette >= least)
 
 
 def names_of(profile: Profile, centres: FloatArray) -> list[str]:

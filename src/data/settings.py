@@ -138,6 +138,7 @@ class PersonasConfig:
     customers: int = 20_000  # a seeded sample of more
     resamples: int = 10  # of four in five customers, each clustered anew
     stable: float = 0.75  # least mean adjusted Rand index of these with the clustering of all
+    apart: float = 0.7  # least silhouette, as a share of the best stable one's
     smallest: float = 0.03  # least share of the customers in a cluster
     seed: int = 1
 
@@ -147,7 +148,7 @@ class PersonasConfig:
         require(pair, f"{key}.clusters", self.clusters, f"the least and the most, from 2 to {MOST_CLASSES}")
         for name in ("most", "customers", "resamples"):
             require(getattr(self, name) >= 1, f"{key}.{name}", getattr(self, name), "at least 1")
-        for name in ("stable", "smallest"):
+        for name in ("stable", "apart", "smallest"):
             require(0 <= getattr(self, name) <= 1, f"{key}.{name}", getattr(self, name), "from 0 to 1")
 
 

@@ -17,6 +17,7 @@ from shopkeeper.evaluate.audit_page import section
 from shopkeeper.evaluate.checks import Check, leaks_of
 from shopkeeper.evaluate.order import shuffle_test
 from shopkeeper.evaluate.report import write_whole
+from shopkeeper.evaluate.told import told_segments
 
 AUDIT_JSON: Final = "audit.json"
 AUDIT_PAGE: Final = "audit.html"
@@ -41,6 +42,7 @@ def audit(prepared: Prepared, config: AuditConfig) -> list[Check[Any]]:
         lambda: sanity.events_per_session(prepared),
         lambda: sanity.conversion(prepared, values=config.values),
         lambda: sanity.phase_flow(prepared),
+        lambda: told_segments(prepared, warn_above=warn.told_segments),
     ]
     return [step() for step in tqdm(steps, desc="audit", unit="check", leave=False)]
 

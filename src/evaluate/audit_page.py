@@ -5,7 +5,7 @@ from typing import Any
 
 from shopkeeper.data import schema as s
 from shopkeeper.evaluate import audit_charts as charts
-from shopkeeper.evaluate import order, sanity
+from shopkeeper.evaluate import order, sanity, told
 from shopkeeper.evaluate.charts import to_svg
 from shopkeeper.evaluate.checks import Check
 from shopkeeper.evaluate.intervals import Interval
@@ -84,6 +84,10 @@ def tables(figures: Any) -> list[Table]:
             return [table("Against the training events", columns, cells_of)]
         case [order.ShuffleTest(), *_]:
             return [shuffle_table(figures)]
+        case [told.Told(), *_]:
+            columns = ["visitors", "values", "right by class alone", "right by the value", "share told"]
+            lines = {f"{t.segment} by {t.column}": [t.visitors, t.values, t.prior, t.right, t.told] for t in figures}
+            return [table("The largest class of the other visitors with the same value", columns, lines)]
         case dict():
             return [dict_table(figures)]
     return []

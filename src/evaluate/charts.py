@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shopkeeper.data import schema as s
-from shopkeeper.evaluate.tables import rows_of
+from shopkeeper.evaluate.tables import NEW, REPEAT, rows_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,22 +20,57 @@ def warm_up_figure(metrics: Mapping[str, Any], *, task: str) -> "Figure":
     """ndcg of strangers by steps seen, a line with its 95% band per model; the subject is drawn thicker."""
     main = f"ndcg@{metrics['protocol']['cutoff']}"
     figure, axes = new_figure(xlabel="steps seen (k)", ylabel=f"{main}, 95% interval")
-    ks = [k for k in metrics["protocol"]["ks"] if rows_of(metrics, task, s.STRANGERS, part=f"k={k}")]
-    rows = {k: {r["model"]: r["metrics"][main] for r in rows_of(metrics, task, s.STRANGERS, part=f"k={k}")} for k in ks}
-    for number, model in enumerate(rows[ks[0]] if ks else []):
+    parts = {k: rows_of(metrics, task, s.STRANGERS, part=f"k={k}") for k in metrics["protocol"]["ks"]}
+    values = {k: {r["model"]: r["metrics"][main] for r in rows} for k, rows in parts.items() if rows}
+    draw_bands(axes, values, subject=metrics["subject"])
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def draw_bands(axes: "Axes", values: Mapping[int, Mapping[str, Mapping[str, float]]], *, subject: str) -> None:
+    """By k and model a mean between low and high: a line with its band per model, the subject's thicker."""
+    ks = list(values)
+    for number, model in enumerate(values[ks[0]] if ks else []):
         style = COLOURS[number % len(COLOURS)]
         places = range(len(ks))  # evenly spaced: most happens in the first steps
-        low, high = ([rows[k][model][end] for k in ks] for end in ("low", "high"))
+        low, mean, high = ([values[k][model][end] for k in ks] for end in ("low", "mean", "high"))
         axes.fill_between(places, low, high, color=style, alpha=0.12, linewidth=0)
         axes.plot(
             places,
-            [rows[k][model]["mean"] for k in ks],
+            mean,
             color=style,
             marker=MARKERS[number % len(MARKERS)],
-            linewidth=2.6 if model == metrics["subject"] else 1.4,
+            linewidth=2.6 if model == subject else 1.4,
             label=model,
         )
     axes.set_xticks(range(len(ks)), [str(k) for k in ks])
+    axes.legend(frameon=False)
+
+
+def trade_off_figure(metrics: Mapping[str, Any], *, task: str) -> "Figure | None":
+    """ndcg of strangers on repeat targets against that on new ones, a point with its 95% cross per model.
+
+    None where one of the two was never judged.
+    """
+    main = f"ndcg@{metrics['protocol']['cutoff']}"
+    repeat, new = (rows_of(metrics, task, s.STRANGERS, part=part) for part in (REPEAT, NEW))
+    if not repeat or not new:
+        return None
+    figure, axes = new_figure(xlabel=f"{main} on repeat targets", ylabel=f"{main} on new targets")
+    for number, (bought, fresh) in enumerate(zip(repeat, new, strict=True)):
+        x, y = bought["metrics"][main], fresh["metrics"][main]
+        axes.errorbar(
+            x["mean"],
+            y["mean"],
+            xerr=[[x["mean"] - x["low"]], [x["high"] - x["mean"]]],
+            yerr=[[y["mean"] - y["low"]], [y["high"] - y["mean"]]],
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=9 if bought["model"] == metrics["subject"] else 6,
+            linewidth=1,
+            label=bought["model"],
+        )
+    axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     return figure

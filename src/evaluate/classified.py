@@ -17,7 +17,7 @@ from shopkeeper.data.windows import strangers
 from shopkeeper.evaluate.judge import AT_ONCE, batches_of, chunk_rows
 from shopkeeper.evaluate.judgements import temperature
 from shopkeeper.models.calibration import depth_of, item_probabilities, shortlist_mass
-from shopkeeper.models.contract import SessionModel, rank_ready
+from shopkeeper.models.contract import SessionModel, nothing_known, rank_ready
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -72,7 +72,7 @@ def decide(model: SessionModel, batch: Batch, said: dict[str, Tensor]) -> tuple[
     scores = rank_ready(model, batch)[:, 0]
     shortlist = shortlist_mass(item_probabilities(scores, temperature(model, batch.length - 1, model.tasks[0])))
     tops = {name: part.exp().amax(dim=1) for name, part in said.items() if name.startswith(s.SEGMENT_PREFIX)}
-    return depth_of(batch.length - 1, shortlist, tops, model.calibration.depth)
+    return depth_of(batch.length - 1, shortlist, tops, model.calibration.depth, nothing=nothing_known(batch))
 
 
 def blanked(batch: Batch, column: int) -> Batch:

@@ -1,4 +1,4 @@
-"""How likely the next items were by the softmax over the catalogue: log-loss, and the gap to the optimum where known."""
+"""How likely the next items were by the softmax over the catalogue: log-loss, and how far it is from the optimum's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from shopkeeper.data import schema as s
 from shopkeeper.data.outcomes import Outcome
 from shopkeeper.evaluate.intervals import Interval, Resampled, resample, verdict
+from shopkeeper.evaluate.likelihood import gap_list
 from shopkeeper.evaluate.probabilities import auroc, hits, log_losses, reliability
 from shopkeeper.evaluate.tables import ALL, OPTIMUM, as_dict
 from shopkeeper.models.classifiers import PRIOR
@@ -246,9 +247,6 @@ def gap_sentences(metrics: Mapping[str, Any], name: str) -> list[str]:
     said = []
     for k in metrics["protocol"]["ks"]:
         rows = outcome_rows(metrics, name, s.STRANGERS, part=f"k={k}")
-        gaps = [
-            f"{r['model']} {r['gap']['mean']:.4f} ({r['gap']['ratio']['mean']:.3f} times)" for r in rows if "gap" in r
-        ]
-        if gaps:
-            said.append(f"gap to the optimum's log-loss at k={k}: {', '.join(gaps)}")
+        if any("gap" in row for row in rows):
+            said.append(f"gap to the optimum's log-loss at k={k}: {gap_list(rows, f'k={k}')}")
     return said

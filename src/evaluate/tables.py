@@ -95,7 +95,7 @@ def count(judged: Judged) -> dict[str, int]:
 def slices(judged: Judged, ks: Sequence[int]) -> Iterator[Slice]:
     """Strangers: each k, all k >= 1, and of these by kind of target. Known users: all, and by kind of target.
 
-    New targets are judged once more on lists without the items seen, as a shop shows them that wants to show what is new.
+    New targets are judged once more on lists without the items seen, as a shop shows them that shows what is new.
     """
     if judged.population == s.STRANGERS:
         yield from (Slice(f"k={k}", judged.k == k) for k in sorted(ks))

@@ -3,7 +3,6 @@
 import datetime as dt
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from shopkeeper import __version__
 from shopkeeper.config import UserError
 from shopkeeper.data import schema as s
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.export.card import Origin, model_card
 from shopkeeper.export.golden import golden_lines
 from shopkeeper.export.graph import write_graph
 from shopkeeper.export.outcomes import outcomes_file
@@ -24,15 +24,6 @@ from shopkeeper.models.contract import SessionModel
 from shopkeeper.models.neural import NeuralModel
 
 SCORE_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a bundle's model comes from."""
-
-    run_id: str
-    refit_of: str | None
-    metrics: dict[str, float]
 
 
 def write_bundle(
@@ -129,6 +120,7 @@ def write_manifest(model: SessionModel, prepared: Prepared, folder: Path, origin
             "format_version": FORMAT_VERSION,
             "name": f"{prepared.manifest['source']}-{model.family}",
             "version": origin.run_id,
+            "kind": model.kind,
             "family": model.family,
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "tasks": model.tasks,
@@ -139,7 +131,7 @@ def write_manifest(model: SessionModel, prepared: Prepared, folder: Path, origin
             "purchase_event": s.PURCHASE,
             "context": prepared.context_columns,
             "params": params_of(model),
-            "parts": {n: p.family for n, p in model.named_parts().items()} if isinstance(model, Blend) else {},
+            "parts": {n: p.kind for n, p in model.named_parts().items()} if isinstance(model, Blend) else {},
             "run_id": origin.run_id,
             "refit_of": origin.refit_of,
             "dataset_hash": prepared.content_hash,
@@ -152,34 +144,3 @@ def write_manifest(model: SessionModel, prepared: Prepared, folder: Path, origin
 
 def dump(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1 if isinstance(value, dict) else None))
-
-
-def model_card(model: SessionModel, prepared: Prepared, origin: Origin) -> str:
-    """What the model is, what it saw, how it did on validation, and what it must not be used for."""
-    counts = prepared.manifest["counts"]
-    judged = {name: v for name, v in origin.metrics.items() if name.startswith("val/") and "/k" not in name}
-    metrics = [f"| {name} | {value:.4f} |" for name, value in sorted(judged.items())]
-    lines = [
-        f"# {prepared.manifest['source']}: {model.family}",
-        "",
-        f"Ranks {model.vocabulary.num_items:,} items for {' and '.join(model.tasks)}. Trained from "
-        f"{counts['events']:,} events of {counts['visitors']:,} visitors (dataset {prepared.content_hash[:12]}), "
-        f"run {origin.run_id}" + (f", a refit of {origin.refit_of} on all rows and users." if origin.refit_of else "."),
-        "",
-        "| validation strangers | |",
-        "|---|---|",
-        *metrics,
-        "",
-        "Validation chose this model; for figures on unseen data see the report of `shopkeeper evaluate`."
-        + (" They are those of the original run: a refit is not judged." if origin.refit_of else ""),
-        "",
-        "Scores rank; they are not probabilities. They say what visitors like this one went on to buy, not what a "
-        "recommendation would change: affinity, never uplift.",
-        "",
-        f"Made {'with a model of the kind ' + type(model).__name__} by shopkeeper {__version__}. "
-        f"Decay and tables: see manifest.json."
-        if isinstance(model, CountedModel)
-        else f"Made by shopkeeper {__version__}.",
-        "",
-    ]
-    return "\n".join(lines)

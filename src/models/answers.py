@@ -24,9 +24,8 @@ class Told(NamedTuple):
 def tell(model: SessionModel, batch: Batch, scores: Tensor, *, slack: float = 0.0) -> Told:
     """What is told beside `scores` (B, H, V), those of `rank_ready`.
 
-    A visitor of whom nothing is known is welcomed, even where the prior is sure of a class: it knows the shop, not
-    them. Decisions are taken as if every probability were `slack` higher than it is; a model that is not calibrated
-    welcomes everybody.
+    Decisions are taken as if every probability were `slack` higher than it is; a model that is not calibrated welcomes
+    everybody.
     """
     found = zip(model.outcomes, model.classify(batch), strict=True)
     probabilities = {outcome.name: logs.exp() for outcome, logs in found}
@@ -38,6 +37,6 @@ def tell(model: SessionModel, batch: Batch, scores: Tensor, *, slack: float = 0.
     items = {task: item_probabilities(x, rules.at(rules.temperature.get(task, ones), k)) for task, x in by_task.items()}
     sets = {task: set_size(items[task], rules.at(limits, k) - slack) for task, limits in rules.sets.items()}
     tops = {n: p.amax(dim=1) + slack for n, p in probabilities.items() if n.startswith(s.SEGMENT_PREFIX)}
-    depth, addressed = depth_of(k, shortlist_mass(items[model.tasks[0]]) + slack, tops, rules.depth)
-    known = ~nothing_known(batch)
-    return Told(probabilities, sets, depth * known, {name: sure & known for name, sure in addressed.items()})
+    shortlist = shortlist_mass(items[model.tasks[0]]) + slack
+    depth, addressed = depth_of(k, shortlist, tops, rules.depth, nothing=nothing_known(batch))
+    return Told(probabilities, sets, depth, addressed)

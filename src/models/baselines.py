@@ -149,7 +149,7 @@ class ContextPopularity(TableModel):
 
     With n(c, i) targets of item i in context c (a value of a column) in the last `window_days`, n(c) of any item,
 
-        score(i) = sum over the known values c of the latest context of n(c, i) / (n(c) + shrink) + prior_weight * prior(i)
+        score(i) = sum over known c of the latest context of n(c, i) / (n(c) + shrink)  +  prior_weight * prior(i)
     """
 
     family = "context_popularity"

@@ -102,7 +102,7 @@ def shortlist_mass(probabilities: Tensor) -> Tensor:
 
 
 def depth_of(
-    k: Tensor, shortlist: Tensor, segments: Mapping[str, Tensor], thresholds: DepthThresholds
+    k: Tensor, shortlist: Tensor, segments: Mapping[str, Tensor], thresholds: DepthThresholds, *, nothing: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """How personal each answer may be, as its place in `s.DEPTHS` (B,), and who may be addressed as what (B,) each.
 
@@ -110,15 +110,16 @@ def depth_of(
         k: steps seen (B,).
         shortlist: `shortlist_mass` by the model's first task (B,).
         segments: probability of the likeliest class of each segment (B,).
+        nothing: of whom nothing is known (B,). They are welcomed: the prior knows the shop, not the visitor.
     """
     never = torch.zeros_like(k, dtype=torch.bool)
     addressed = {
-        name: top >= limit if (limit := thresholds.segments.get(name)) is not None else never
+        name: (top >= limit) & ~nothing if (limit := thresholds.segments.get(name)) is not None else never
         for name, top in segments.items()
     }
     any_segment = torch.stack([never, *addressed.values()]).any(dim=0)
     limit = thresholds.one_to_one
-    personal = (shortlist >= limit) & (k >= 1) if limit is not None else never
+    personal = (shortlist >= limit) & (k >= 1) & ~nothing if limit is not None else never
     welcome, segment, one_to_one = range(len(s.DEPTHS))
     depth = torch.where(personal, one_to_one, torch.where(any_segment, segment, welcome))
     return depth, addressed

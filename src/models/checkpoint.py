@@ -102,9 +102,9 @@ def load_model(path: Path) -> SessionModel:
         tasks=content["tasks"],
         max_len=content["max_len"],
         facts=content["facts"],
-        outcomes=[Outcome(name, tuple(classes)) for name, classes in content["outcomes"]],
+        outcomes=[Outcome(name, tuple(classes)) for name, classes in content.get("outcomes", [])],
     )
     model.restore(content["state"])
-    if content["calibration"]:
+    if content.get("calibration"):
         model.calibration = Calibration.from_dict(content["calibration"])
     return model.eval()

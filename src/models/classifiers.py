@@ -134,8 +134,9 @@ def fit_classifiers(
 def training_moments(prepared: Prepared, window: Window, *, most_steps: int, at_most: int, seed: int) -> Examples:
     """A seeded sample of moments of the window's visitors as if they were strangers.
 
-    Each of `at_most` draws takes a visitor, one of its visits as the begin of the history, and a number of steps from
-    0 to `most_steps`; a draw that the history is too short for is dropped, so short ones weigh as they do in judging.
+    Each of `at_most` draws takes a visitor, a visit as the begin of the history, and a number of steps from 0 to
+    `most_steps`; a draw that the history is too short for is dropped, so short ones weigh as they do in judging. It
+    begins where strangers do: at any visit where users are held out, else at the first one.
     """
     rng = np.random.default_rng(seed)
     first, count = window_steps(prepared, window)
@@ -143,7 +144,8 @@ def training_moments(prepared: Prepared, window: Window, *, most_steps: int, at_
     visits = np.bincount(owner, minlength=len(first))
     rounds = np.resize(np.arange(len(first)), max(at_most, len(first)))  # everyone once, then again
     drawn = rng.permutation(rounds)[:at_most]
-    visit = (rng.random(len(drawn)) * visits[drawn]).astype(np.int64)
+    choice = visits[drawn] if prepared.manifest["holdout"] else np.ones(len(drawn))
+    visit = (rng.random(len(drawn)) * choice).astype(np.int64)
     start = begins[(np.cumsum(visits) - visits)[drawn] + visit]
     k = rng.integers(0, most_steps + 1, len(drawn))
     moments = Examples(window.visitor[drawn], k, start, start + k, window.end[drawn])

@@ -71,8 +71,8 @@ class SessionModel(nn.Module, ABC):
     """Base of all model families.
 
     A model is built from plain values (its YAML, the vocabulary sizes, the tasks, the longest history it reads), so
-    that a checkpoint rebuilds it without anything else. `trained_by_gradient` says whether `fit` is all there is, `kind`
-    by which of its scorers serving answers.
+    that a checkpoint rebuilds it without anything else. `trained_by_gradient` says whether `fit` is all there is, and
+    `kind` by which of its scorers serving answers.
 
     Invariants, held by the contract suite: padding and batch order change nothing, items inside a step have no
     order, an unknown item counts as none, and scores are finite.

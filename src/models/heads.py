@@ -1,6 +1,7 @@
 """Outcomes beside the ranking: one categorical head each on the shared encoder, raw logits after every token.
 
-    z = prior + W x + U mlp(x),   x = [h, mean vector of all steps so far, log counts of events, steps, time so far]
+    z = prior + W x + U mlp(x)
+    x = [h, log(1 + k) * mean vector of the k steps so far, log counts of events, the latest event, k, time so far]
 
 What has been seen so far stands beside the encoder's state, so that a head knows at least what counting knows; before
 training z is the prior, the log of how frequent each class is.
@@ -19,8 +20,10 @@ from shopkeeper.data.examples import window_examples
 from shopkeeper.data.outcomes import MASKED, Labels, Outcome
 from shopkeeper.models.contract import FitData
 
-TIMES = 2
-"""Numbers about steps and time among the inputs."""
+FIRST_STEPS = 10
+"""Up to so many steps, each number of them is an input of its own: the second is no average of the first and third."""
+NUMBERS = FIRST_STEPS + 3
+"""Inputs about steps and time: one for each number of the first steps, and the logs of both."""
 
 
 class OutcomeHeads(nn.Module):
@@ -34,6 +37,9 @@ class OutcomeHeads(nn.Module):
         hidden: width of the layer between; 0 leaves it out.
         dropout: share of the inputs, and of that layer, blanked in training.
         encoder_gradient: share of the heads' gradient that the encoder and the item vectors learn from.
+        penalty: strength of a normal prior on the weights, in visitors: the loss of an outcome that n visitors of
+            train have a class of grows by penalty / n * (sum of its squared weights). Moments of one visitor
+            resemble each other, so it is visitors that have to outweigh it.
         early: a moment after k steps weighs (1 + k) ** -early in the loss: a long history is many moments of one
             visitor. At 1 each doubling of the history weighs the same.
     """
@@ -48,14 +54,15 @@ class OutcomeHeads(nn.Module):
         hidden: int,
         dropout: float,
         encoder_gradient: float,
+        penalty: float,
         early: float,
     ) -> None:
         super().__init__()
         self.outcomes, self.max_len = list(outcomes), max_len
-        self.encoder_gradient, self.early = encoder_gradient, early
+        self.encoder_gradient, self.penalty, self.early = encoder_gradient, penalty, early
         self.sizes = [len(outcome.classes) for outcome in outcomes]
         self.num_events = num_events
-        width, classes = 2 * dim + num_events + 1 + TIMES, sum(self.sizes)
+        width, classes = 2 * dim + 2 * (num_events + 1) + NUMBERS, sum(self.sizes)
         self.direct = nn.Linear(width, classes)
         self.into = nn.Linear(width, hidden) if hidden else None
         self.out = nn.Linear(hidden, classes, bias=False) if hidden else None
@@ -65,7 +72,9 @@ class OutcomeHeads(nn.Module):
         if self.out is not None:
             nn.init.zeros_(self.out.weight)
         self.register_buffer("prior", torch.zeros(classes))
+        self.register_buffer("visitors", torch.ones(len(self.outcomes)))  # of train, of whom a class is known
         self.prior: Tensor
+        self.visitors: Tensor
 
     def fit(self, data: FitData) -> None:
         """Count how frequent each class is among the visitors of the window after 0, 1, 2, 4, 8, ... steps.
@@ -73,13 +82,15 @@ class OutcomeHeads(nn.Module):
         One more of each class: none is impossible.
         """
         ks = [0, *(2**i for i in range(max(self.max_len, 1).bit_length()))]
-        moments = window_examples(data.prepared, data.window, ks).moments(data.prepared)
+        examples = window_examples(data.prepared, data.window, ks)
+        moments = examples.moments(data.prepared)
         labels = Labels(data.prepared, self.outcomes)
         parts = []
-        for outcome in self.outcomes:
+        for number, outcome in enumerate(self.outcomes):
             found = labels.of(outcome.name, moments)
             counts = np.bincount(found[found != MASKED], minlength=len(outcome.classes)) + 1.0
             parts.append(np.log(counts / counts.sum()))
+            self.visitors[number] = max(len(np.unique(examples.visitor[found != MASKED])), 1)
         self.prior.copy_(torch.from_numpy(np.concatenate(parts)))
 
     def forward(self, hidden: Tensor, vectors: Tensor, event: Tensor, time: Tensor) -> Tensor:
@@ -97,27 +108,42 @@ class OutcomeHeads(nn.Module):
         return torch.lerp(x.detach(), x, self.encoder_gradient)
 
     def inputs(self, hidden: Tensor, vectors: Tensor, event: Tensor, time: Tensor) -> Tensor:
-        """What a head reads after each token (B, T, 2 D + E + 1 + TIMES); causal."""
+        """What a head reads after each token (B, T, 2 D + 2 (E + 1) + NUMBERS); causal."""
         dim, width = vectors.shape[2], vectors.shape[1]
         steps = torch.arange(width, device=vectors.device, dtype=vectors.dtype)[None, :, None]
-        mean = vectors.cumsum(dim=1) / steps.clamp(min=1.0) * math.sqrt(dim)
-        counts = F.one_hot(event, self.num_events + 1).to(vectors.dtype).cumsum(dim=1)
+        mean = vectors.cumsum(dim=1) / steps.clamp(min=1.0) * torch.log1p(steps) * math.sqrt(dim)
+        latest = F.one_hot(event, self.num_events + 1).to(vectors.dtype)
+        counts = torch.log1p(latest.cumsum(dim=1))
+        number = torch.arange(width, device=vectors.device).clamp(max=FIRST_STEPS)
+        first = F.one_hot(number, FIRST_STEPS + 1).to(vectors.dtype).expand(vectors.shape[0], -1, -1)
         before = torch.cat([time[:, :1], time[:, :-1]], dim=1)
         elapsed = torch.where((time >= 0) & (before >= 0), time - before, 0).clamp(min=0).cumsum(dim=1)
         days = torch.log1p(elapsed.to(vectors.dtype) / 86400.0)[:, :, None]
-        return torch.cat([hidden, mean, torch.log1p(counts), torch.log1p(steps).expand_as(days), days], dim=-1)
+        return torch.cat([hidden, mean, counts, latest, first, torch.log1p(steps).expand_as(days), days], dim=-1)
 
     def losses(self, logits: Tensor, labels: Sequence[Tensor], length: Tensor) -> list[Tensor]:
-        """Cross-entropy of each outcome from logits (B, T, C) and classes (B, T), averaged over all positions.
-
-        As with rankings, what is rarely known does not shout.
-        """
-        weight = (1.0 + torch.arange(logits.shape[1], device=logits.device)) ** -self.early
+        """Cross-entropy of each outcome from logits (B, T, C) and classes (B, T), and its penalty, averaged over all
+        positions: as with rankings, what is rarely known does not shout."""
+        early = (1.0 + torch.arange(logits.shape[1], device=logits.device)) ** -self.early
+        squares = self.squares()
         losses = []
-        for part, label in zip(self.split(logits), labels, strict=True):
+        for number, (part, label) in enumerate(zip(self.split(logits), labels, strict=True)):
+            weight = early * (label != MASKED)
             each = F.cross_entropy(part.flatten(0, 1), label.flatten(), ignore_index=MASKED, reduction="none")
-            losses.append((each.view_as(label) * weight).sum() / length.sum().clamp(min=1))
+            penalty = self.penalty / self.visitors[number] * squares[number]
+            losses.append(((each.view_as(label) + penalty) * weight).sum() / length.sum().clamp(min=1))
         return losses
+
+    def squares(self) -> list[Tensor]:
+        """Sum of the squared weights of each outcome, those of the layer that all share divided among them."""
+        found = [part.square().sum() for part in self.direct.weight.split(self.sizes)]
+        if self.into is not None and self.out is not None:
+            shared = self.into.weight.square().sum() / len(self.sizes)
+            found = [
+                own + part.square().sum() + shared
+                for own, part in zip(found, self.out.weight.split(self.sizes), strict=True)
+            ]
+        return found
 
     def split(self, values: Tensor) -> list[Tensor]:
         """Values (..., C) as one (..., classes) per outcome."""

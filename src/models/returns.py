@@ -30,4 +30,5 @@ def return_log_odds(data: FitData, task: str) -> npt.NDArray[np.float32]:
     if not returns.sum():
         return np.zeros(size - 1, np.float32)
     mean = returns.sum() / after.sum()
-    return np.log((returns + 1) / (after * mean + 1)).astype(np.float32)
+    log_odds: npt.NDArray[np.float32] = np.log((returns + 1) / (after * mean + 1)).astype(np.float32)
+    return log_odds

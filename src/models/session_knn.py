@@ -29,6 +29,9 @@ from shopkeeper.models.contract import DAY, FitData
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
+LAST_PLACE = 2**31 - 1
+"""Above any place in a session."""
+
 
 class SessionNeighbours(CountedModel):
     """What the three have in common.
@@ -109,7 +112,7 @@ class SessionNeighbours(CountedModel):
             scores.append(torch.from_numpy(found.toarray() * weight))
         return (torch.stack(scores, dim=1) + 1e-6 * self.prior_scores()).float()
 
-    def near(self, batch: Batch) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+    def near(self, batch: Batch) -> tuple[IntArray, IntArray, FloatArray, IntArray]:
         """Owner, number (a higher one is a later session) and value of every neighbour, and the place p in it."""
         numbers = self.params()
         owner, item, ago = query_items(batch, self.max_query)
@@ -126,7 +129,9 @@ class SessionNeighbours(CountedModel):
         recent = first_of_groups(visitor, -session, self.most_recent)
         best = recent[first_of_groups(visitor[recent], -alike[recent], self.neighbours, -session[recent])]
         latest, place = latest_match(at, np.repeat(ago, size), self.get_buffer("sessions_values").numpy()[entry])
-        match = np.maximum(1 - numbers["match_slope"] * latest, 0.0) * latest ** -numbers["match_power"]
+        match = (
+            np.maximum(1 - numbers["match_slope"] * latest, 0.0) * latest.astype(np.float64) ** -numbers["match_power"]
+        )
         return visitor[best], session[best], (alike * match)[best] / self.neighbours, place[best]
 
 
@@ -250,23 +255,22 @@ def session_places(data: FitData, task: str | None) -> sp.csr_array:
 
     A zero is an entry too: the session's first step.
     """
-    prepared, rows = data.prepared, data.target_rows(task)
-    step = np.searchsorted(prepared.step_offsets, rows, side="right") - 1
-    session = np.asarray(prepared.rows["session"])[rows].astype(np.int64)
-    item = np.asarray(prepared.rows["item"])[rows].astype(np.int64) - 1
-    opening = np.full(len(prepared.sessions["time"]), np.iinfo(np.int64).max)
+    prepared, rows, items = data.prepared, data.target_rows(task), data.vocabulary.num_items
+    session, item = (np.asarray(prepared.rows[name])[rows].astype(np.int64) for name in ("session", "item"))
     every = data.rows()
-    np.minimum.at(
-        opening,
-        np.asarray(prepared.rows["session"])[every],
-        np.searchsorted(prepared.step_offsets, every, side="right") - 1,
-    )
-    shape = (len(opening), data.vocabulary.num_items)
-    keys, at = np.unique(session * shape[1] + item, return_inverse=True)
+    opening = np.full(len(prepared.sessions["time"]), len(prepared.rows["time"]))
+    np.minimum.at(opening, np.asarray(prepared.rows["session"])[every], steps_of(data, every))
+    keys, at = np.unique(session * items + item - 1, return_inverse=True)
     place = np.zeros(len(keys))
-    np.maximum.at(place, at, step - opening[session])
-    indptr = np.searchsorted(keys, np.arange(shape[0] + 1) * shape[1])
-    return sp.csr_array((place, keys % shape[1], indptr), shape=shape)
+    np.maximum.at(place, at, steps_of(data, rows) - opening[session])
+    indptr = np.searchsorted(keys, np.arange(len(opening) + 1) * items)
+    return sp.csr_array((place, keys % items, indptr), shape=(len(opening), items))
+
+
+def steps_of(data: FitData, rows: IntArray) -> IntArray:
+    """Number of the step that each row belongs to."""
+    steps: IntArray = np.searchsorted(data.prepared.step_offsets, rows, side="right") - 1
+    return steps
 
 
 def latest_of_rows(table: sp.csr_array, keep: int) -> sp.csr_array:
@@ -297,14 +301,15 @@ def row_entries(indptr: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
     return size, np.repeat(begin - (np.cumsum(size) - size), size) + np.arange(size.sum())
 
 
-def latest_match(group: IntArray, ago: IntArray, place: FloatArray) -> tuple[IntArray, FloatArray]:
+def latest_match(group: IntArray, ago: IntArray, place: npt.NDArray[np.float32]) -> tuple[IntArray, IntArray]:
     """Of each group of shared items, how many steps ago the latest was, and where it stands in the neighbour.
 
     Items of one step have no order: the furthest of them in the neighbour counts.
     """
-    order = np.lexsort([-place, ago, group])
-    first = order[np.flatnonzero(np.diff(group[order], prepend=-1))]
-    return ago[first], place[first]
+    key = ago << 32 | (LAST_PLACE - place.astype(np.int64))
+    least = np.full(int(group.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(least, group, key)
+    return least >> 32, LAST_PLACE - (least & LAST_PLACE)
 
 
 def first_of_groups(group: IntArray, key: npt.NDArray[np.generic], keep: int, *ties: IntArray) -> IntArray:

@@ -1,9 +1,11 @@
 """TIFU-kNN (Hu et al. 2020, https://doi.org/10.1145/3397271.3401066): own baskets that fade, and like customers' ones.
 
 A visitor of n steps is a vector over items: the mean over groups of `group_size` steps, counted from the latest one, of
-the means over their steps,
+the means over their steps; both fade,
 
-    u = 1/G sum over groups g of group_decay ** g * 1/|g| sum over steps s of g of step_decay ** (steps of g after s) * [i in s]
+    u_i = 1/G sum over groups g of group_decay ** g * 1/|g| sum over steps s of g of step_decay ** place(s) * [i in s]
+
+where g and place count from the latest one, from 0.
 
 The `neighbours` visitors of train with the nearest vectors (Euclidean) lend theirs, of what were targets of the task:
 

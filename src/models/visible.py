@@ -66,8 +66,9 @@ class Visible:
         """Of the columns, in order."""
         prepared = self.prepared
         events = prepared.vocabulary(s.EVENT)[: self.events]
+        phases = [f"phase {phase}" for phase in s.PHASES]
         return [
-            *(f"{name}: {what}" for name in ("count", "share") for what in [*events, *s.PHASES, *self.kind_names]),
+            *(f"{name}: {what}" for name in ("count", "share") for what in [*events, *phases, *self.kind_names]),
             *(f"last event: {event}" for event in events),
             *(
                 f"{name}: {column} {prepared.vocabulary(column)[code - 1]}"

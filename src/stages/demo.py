@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shopkeeper.config import DemoConfig, EvaluateConfig, ExportConfig, TrainConfig, UserError, configure
 from shopkeeper.data import schema as s
@@ -25,9 +25,14 @@ from shopkeeper.train.fit import train
 from shopkeeper.train.record import config_hash
 from shopkeeper.train.tracking import Store, TrackedRun
 
+if TYPE_CHECKING:
+    from shopkeeper_serving.schemas import Event
+
 SCHEMA = DemoConfig
 SHOWN = 5
-"""Items of the served answer that are printed."""
+"""Items, or classes, of the served answer that are printed."""
+REASONS = 2
+"""Influences on a segment that are printed."""
 
 
 def run(config: DemoConfig) -> None:
@@ -148,7 +153,7 @@ def ask(url: str, prepared: Prepared, steps: int) -> None:
     furthest = int(examples.k.argmax())  # as far as a stranger went, up to `steps`
     steps = int(examples.k[furthest])
     (events,) = raw_histories(prepared, examples.only([furthest]))
-    body = msgspec.json.encode({"events": events, "k": SHOWN})
+    body = msgspec.json.encode({"events": events, "k": SHOWN, "explain": True})
     request = urllib.request.Request(
         f"{url}/v1/predict", data=body, headers={"Content-Type": "application/json"}, method="POST"
     )
@@ -159,6 +164,40 @@ def ask(url: str, prepared: Prepared, steps: int) -> None:
     for task, items in answer["items"].items():
         for item in items:
             print(f"  {task} {item['rank']}. {item['item_id']:<12} {item['score']:8.3f}  {describe(titles, item)}")
+        if task in answer["sets"]:
+            print(f"  {task}: 90% sure that one of the best {answer['sets'][task]:,} items follows")
+    for line in outcome_lines(answer, events):
+        print(f"  {line}")
+
+
+def outcome_lines(answer: dict[str, Any], events: list["Event"]) -> Iterator[str]:
+    """What the answer says of the visitor, in words; nothing of what the model does not tell."""
+    for name, classes in answer["segments"].items():
+        reasons = [reason(influence, events) for influence in answer["explanation"][name]["influences"][:REASONS]]
+        yield f"{name}: {shares(classes)}" + (f"  [{'; '.join(reasons)}]" if reasons else "")
+    if answer["intent"] is not None:
+        yield f"a purchase in this session: {answer['intent']:.0%}"
+    if answer["phase"] is not None:
+        yield f"next phase: {shares(answer['phase'])}"
+    if answer["depth"] is not None:
+        named = [f"{name} {value}" for name, value in answer["address_as"].items()]
+        yield f"depth: {answer['depth']}" + (f", may be addressed as {', '.join(named)}" if named else "")
+
+
+def shares(classes: dict[str, float]) -> str:
+    """The likeliest classes first."""
+    best = sorted(classes.items(), key=lambda pair: -pair[1])[:SHOWN]
+    return ", ".join(f"{name} {probability:.0%}" for name, probability in best)
+
+
+def reason(influence: dict[str, Any], events: list["Event"]) -> str:
+    """What an influence is about: a column of context, or what happened and to which item."""
+    if influence["context"] is not None:
+        what = influence["context"]
+    else:
+        event = events[influence["event"]]
+        what = f"{event.event} {event.item_id}" if event.item_id else event.event
+    return f"{what} {influence['change']:+.1%}"
 
 
 def describe(titles: Any, item: dict[str, Any]) -> str:

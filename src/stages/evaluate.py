@@ -12,6 +12,8 @@ from shopkeeper.config import EvaluateConfig, TrainConfig, UserError, configure
 from shopkeeper.data.batches import Vocabulary
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.windows import set_aside, train_window
+from shopkeeper.evaluate.cards import segment_cards
+from shopkeeper.evaluate.cards_page import render_cards
 from shopkeeper.evaluate.judge_outcomes import judge_outcomes
 from shopkeeper.evaluate.judge_tasks import judge_tasks
 from shopkeeper.evaluate.likelihood import likelihood_sentences
@@ -57,6 +59,7 @@ def make_report(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
         facts=facts(prepared, chosen, config),
         drops=drops(prepared),
         curves={"mean ndcg of the tasks": chosen.curve(MONITOR)},
+        segments=render_cards(segment_cards(prepared)),
     )
     return metrics, report[1]
 

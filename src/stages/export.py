@@ -1,14 +1,16 @@
 """shopkeeper export: a finished run -> a bundle, and where asked a version in the model registry."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from shopkeeper.config import ExportConfig
+from shopkeeper.config import DepthConfig, ExportConfig
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.evaluate.comparison import difference_of
 from shopkeeper.evaluate.judge_tasks import judge_tasks
-from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.export.bundle import write_bundle
+from shopkeeper.export.card import Origin
 from shopkeeper.export.champion import Decision, by_interval, figures, known_beforehand
 from shopkeeper.models.checkpoint import load_model
 from shopkeeper.stages.compare import Contest
@@ -38,12 +40,14 @@ def run(config: ExportConfig) -> None:
         print(f"shipping the refit {again.run_id} of run {chosen.run_id} (refit=false ships the evaluated model)")
         chosen = again
     refit_of = chosen.tags.get(REFIT_OF)
-    metrics = store.get(refit_of or chosen.run_id).metrics  # a refit is not judged
+    judged = store.get(refit_of or chosen.run_id)  # a refit is not judged
+    names = [field.name for field in fields(DepthConfig) if f"depth/{field.name}" in judged.params]
+    rates = {name: float(judged.params[f"depth/{name}"]) for name in names}
     output = write_bundle(
         load_model(chosen.file(MODEL_FILE)),
         prepared,
         Path(config.output),
-        origin=Origin(chosen.run_id, refit_of, metrics),
+        origin=Origin(chosen.run_id, refit_of, judged.metrics, rates),
         golden=config.golden,
         seed=config.seed,
     )

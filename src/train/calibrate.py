@@ -86,7 +86,7 @@ def fit_outcomes(
     places, visitor = buckets(validation.moments.k, validation.ks), validation.moments.visitor
     scales: dict[str, list[float]] = {}
     segments: dict[str, float | None] = {}
-    said = classify_all(model, validation.prepared, validation.moments)
+    said = classify_all(model, validation.prepared, validation.moments) if model.outcomes else []
     for outcome, raw, prior in zip(model.outcomes, said, model.outcome_priors(), strict=True):
         label = validation.labels[outcome.name]
         known = label != MASKED
@@ -103,11 +103,12 @@ def fit_outcomes(
         )
         if outcome.name.startswith(s.SEGMENT_PREFIX):
             scale = torch.tensor(scales[outcome.name])[torch.from_numpy(places)]
-            answered = scaled(torch.from_numpy(raw), prior, scale).exp().numpy()[known]
+            answered = scaled(torch.from_numpy(raw), prior, scale).exp().numpy()
+            asked = known & (raw != prior.numpy()).any(axis=1)  # whom nothing is known of is welcomed, not addressed
             segments[outcome.name] = least_threshold(
-                answered.max(axis=1),
-                answered.argmax(axis=1) != label[known],
-                visitor[known],
+                answered[asked].max(axis=1),
+                answered[asked].argmax(axis=1) != label[asked],
+                visitor[asked],
                 rate=depth.error,
                 confidence=depth.confidence,
             )
@@ -196,13 +197,14 @@ def fit_temperatures(losses: FloatArray, place: IntArray, buckets: int, *, borro
 
 
 def lowest(loss: FloatArray) -> float:
-    """Temperature at which a loss known at TEMPERATURES (G,) is least."""
-    at = int(np.clip(np.argmin(loss), 1, len(loss) - 2))
+    """Temperature at which a loss known at TEMPERATURES (G,) is least, no further than these."""
+    at = int(np.argmin(loss))
+    if at in (0, len(loss) - 1):
+        return float(TEMPERATURES[at])
     left, middle, right = loss[at - 1 : at + 2]
     bend = left - 2 * middle + right
     shift = 0.5 * (left - right) / bend if bend > 0 else 0.0
-    step = np.log(TEMPERATURES[1] / TEMPERATURES[0])
-    return float(TEMPERATURES[at] * np.exp(np.clip(shift, -1, 1) * step))
+    return float(TEMPERATURES[at] * (TEMPERATURES[1] / TEMPERATURES[0]) ** shift)
 
 
 @torch.inference_mode()

@@ -56,8 +56,7 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         losses = self.model.losses(batch, list(self.criteria))  # type: ignore[arg-type]
         share = share_of_positions(batch.length.sum())
-        weighed = torch.stack([weight * own for weight, own in zip(self.weights, losses, strict=True)])
-        loss = share * (weighed * torch.exp(-self.log_variance) + self.log_variance).sum()
+        loss = share * self.weighed(losses)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {self.global_step}")
         _, world = rank_and_world()
@@ -67,6 +66,10 @@ class TrainingModule(pl.LightningModule):
         for name, value in told.items():  # their means over processes are those of the whole batch
             self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=1, sync_dist=world > 1)
         return loss
+
+    def weighed(self, losses: list[Tensor]) -> Tensor:
+        by_weight = torch.stack([weight * own for weight, own in zip(self.weights, losses, strict=True)])
+        return (by_weight * torch.exp(-self.log_variance) + self.log_variance).sum()
 
     def on_after_backward(self) -> None:
         sum_gradients(self.model, self.log_variance)
@@ -89,14 +92,18 @@ class TrainingModule(pl.LightningModule):
         return model
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, its rate by the schedule of the settings."""
-        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
-        plain = [p for p in self.model.parameters() if p.ndim < 2]
+        """AdamW, its rate by the schedule of the settings; the heads of outcomes have a rate of their own."""
+        heads = [] if self.model.outcome_heads is None else list(self.model.outcome_heads.parameters())
+        others = [p for p in self.model.parameters() if not any(p is own for own in heads)]
+        decayed = [p for p in others if p.ndim >= 2]
+        plain = [p for p in others if p.ndim < 2]
         plain += [self.log_variance] if self.log_variance.requires_grad else []
         groups: list[dict[str, Any]] = [
             {"params": decayed, "weight_decay": self.settings.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
+        if heads:
+            groups.append({"params": heads, "weight_decay": 0.0, "lr": self.settings.heads_lr})
         optimizer = LazyAdamW(groups, lr=self.settings.lr, fused=True)
         share = rate(self.settings.schedule, warm_up=self.settings.warmup_steps, total=self.total_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)

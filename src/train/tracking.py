@@ -72,6 +72,10 @@ class TrackedRun:
             return kept
 
     @property
+    def params(self) -> dict[str, str]:
+        return dict(self.store.client.get_run(self.run_id).data.params)
+
+    @property
     def checkpoints(self) -> Path:
         """Local folder of the checkpoints of a run in training."""
         return self.folder if self.folder.is_dir() else Path(self.tags[CHECKPOINTS])

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -17,7 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 from shopkeeper.config import configure, parse
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
-from shopkeeper.data.settings import DataConfig, PrepareConfig, SparkConfig, SplitConfig
+from shopkeeper.data.settings import (
+    DataConfig,
+    PersonasConfig,
+    PrepareConfig,
+    SegmentConfig,
+    SparkConfig,
+    SplitConfig,
+)
 
 EVENTS_YAML = Path(__file__).parents[2] / "configs" / "data" / "events.yaml"
 PREPARE_YAML = EVENTS_YAML.parents[1] / "prepare.yaml"
@@ -200,3 +208,87 @@ def longer(prepare_log: Callable[..., Prepared]) -> Prepared:
         21T00:00 zoe z1 purchase  milk  o9 channel=web
     """)
     return prepare_log(pd.concat([parse_log(CLICKS), later]))
+
+
+GROCER = """
+    02T10:00 ann r1 purchase bread o1 price=2 quantity=1 discount=0
+    02T10:00 ann r1 purchase milk  o1 price=1 quantity=2 discount=1
+    04T10:00 ann r2 purchase soap  o2 price=5 quantity=1 discount=0
+    06T10:00 ann r3 purchase milk  o3 price=1 quantity=1 discount=0
+    06T10:00 ann r3 purchase bread o3 price=4 quantity=1 discount=2
+    08T10:00 bob r4 purchase soap  o4 price=5 quantity=2 discount=0
+    09T10:00 bob r5 purchase bread o5 price=1 quantity=1 discount=0
+    10T22:00 cid r6 purchase milk  o6 price=4 quantity=1 discount=4
+    12T10:00 ann r7 purchase soap  o7 price=9 quantity=9 discount=0
+    22T10:00 eve r8 purchase milk  o8 price=1 quantity=1 discount=0
+    31T00:00 ann r9 purchase soap  o9 price=9 quantity=9 discount=0
+"""
+"""Order-only, so that a trip is a step. In train: ann's rows 0-4 in three trips, bob's rows 7 and 8, cid's row 9."""
+
+
+@pytest.fixture(scope="session")
+def shelves() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "item_id": ["bread", "milk", "soap"],
+            "category": ["FOOD > BAKERY", "FOOD > DAIRY", "HOME > SOAP"],
+            "brand": ["own", "own", "other"],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def prepare_grocer(prepare_log: Callable[..., Prepared], shelves: pd.DataFrame) -> Callable[..., Prepared]:
+    """`prepare_grocer(name={...}, ...)`: the grocer's log, with these segments."""
+
+    def run(**segments: dict[str, Any]) -> Prepared:
+        defined = {name: SegmentConfig(**values) for name, values in segments.items()}
+        return prepare_log(GROCER, items=shelves, segments=defined)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def grocer(prepare_grocer: Callable[..., Prepared]) -> Prepared:
+    return prepare_grocer()
+
+
+def two_kinds(customers: int = 60) -> pd.DataFrame:
+    """Half the customers buy much food in the mornings on the web, the others a toy in the evenings in the app."""
+    rng = np.random.default_rng(3)
+    rows: list[dict[str, Any]] = []
+    for customer in range(customers):
+        food = customer % 2 == 0
+        for day in np.sort(rng.choice(np.arange(30), 8, replace=False)):
+            hour = int(rng.integers(7, 11)) + (0 if food else 11)
+            trip = {
+                "timestamp": pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(days=int(day), hours=hour),
+                "user_id": f"c{customer:03d}",
+                "event": "purchase",
+                "order_id": f"{customer} {day}",
+                "channel": "web" if food else "app",
+            }
+            for _ in range(int(rng.integers(3, 6)) if food else 1):
+                kind = "food" if food == (rng.random() < 0.9) else "toys"
+                price = float(rng.integers(1, 9))
+                rows.append(trip | {"item_id": f"{kind} {rng.integers(5)}", "price": price, "quantity": 1.0})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="session")
+def kinds(prepare_log: Callable[..., Prepared]) -> Prepared:
+    """The shop of the two kinds of customers, with a rule of every sort."""
+    items = pd.DataFrame({"item_id": [f"{kind} {n}" for kind in ("food", "toys") for n in range(5)]})
+    items["category"] = items["item_id"].str[:4].str.upper()
+    items["brand"] = ["b1", "b2", "b3", "b1", "b2"] * 2
+    least = {"orders": 2.0}
+    segments = {
+        "top": SegmentConfig(top="category", at_least=least),
+        "often": SegmentConfig(measure="orders_per_month", quantiles=[0.5], names=["seldom", "often"], at_least=least),
+        "dear": SegmentConfig(measure="relative_price", edges=[0.0], at_least=least),
+        "cell": SegmentConfig(cross=["often", "dear"]),
+        "recent": SegmentConfig(measure="days_since_order", edges=[4.0]),
+        "loyal": SegmentConfig(measure="brand_loyalty", edges=[0.4]),
+        "personas": SegmentConfig(personas=PersonasConfig(clusters=[2, 4], resamples=4, apart=0.9), at_least=least),
+    }
+    return prepare_log(two_kinds(), items=items, segments=segments)

@@ -19,6 +19,7 @@ from shopkeeper.data.batches import (
     split_by_budget,
 )
 from shopkeeper.data.examples import known_examples, stranger_examples
+from shopkeeper.data.outcomes import MASKED, Outcome
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.windows import train_window
 
@@ -186,6 +187,20 @@ def test_every_position_of_training_has_its_targets(clicks: Prepared) -> None:
     assert targets_of(batch, 1, 0) == [[], [], []]
     # the order's second row is never predicted from its first
     assert targets_of(batch, 1, 1) == [[(BREAD, 0.5), (MILK, 0.5)]] * 4 + [[], []]
+
+
+def test_every_position_of_training_has_its_labels(clicks: Prepared) -> None:
+    outcomes = [Outcome(s.INTENT, ("none", "purchase")), Outcome(s.PHASE, ("discovery", "engagement", "purchase"))]
+    window, vocabulary = train_window(clicks), Vocabulary.of(clicks, refit=False)
+    data = TrainingPieces(clicks, window, vocabulary, [s.TASK_NEXT], outcomes, max_len=MAX_LEN, seed=1)
+
+    intent, phase = data[np.arange(2)].labels
+
+    # the session w2: tea, search; ann: bread bread milk, an order of bread and milk in two rows
+    none, buys, out = 0, 1, MASKED
+    assert intent.tolist() == [[none, none, none, out, out, out], [buys, buys, buys, buys, buys, none]]
+    assert phase[0].tolist()[2:] == [out] * 4  # nothing follows the search
+    assert phase[1].tolist()[3:] == [2, 2, out]
 
 
 def test_a_target_points_at_its_place_among_the_items_of_the_history(clicks: Prepared) -> None:

@@ -11,6 +11,7 @@ from shopkeeper.data.examples import (
     known_examples,
     rank_within,
     stranger_examples,
+    visible_items,
     window_steps,
     with_targets,
 )
@@ -136,7 +137,7 @@ def test_what_happens_after_train_teaches_no_word(clicks: Prepared, longer: Prep
 def test_a_repeat_is_a_target_that_was_seen_before(clicks: Prepared, trips: Prepared) -> None:
     def repeats(prepared: Prepared, task: str, population: str) -> list[bool]:
         found = judged_examples(prepared, Targets(prepared), task, population, s.VAL, ks=KS, at_most=EVERYONE)
-        return [bool(repeat) for repeat in is_repeat(prepared, found.examples, found.targets)]
+        return [bool(repeat) for repeat in is_repeat(prepared, visible_items(prepared, found.examples), found.targets)]
 
     # bob: nothing | jam | jam milk, each before milk
     assert repeats(clicks, s.TASK_PURCHASE, "strangers") == [False, False, True]
@@ -149,7 +150,9 @@ def test_a_repeat_is_a_target_that_was_seen_before(clicks: Prepared, trips: Prep
 def test_nothing_is_a_repeat_where_nothing_was_seen(clicks: Prepared) -> None:
     examples = stranger_examples(clicks, s.VAL, [0])
 
-    assert is_repeat(clicks, examples, Ragged(np.array([0, 1, 2]), np.array([1, 2]))).tolist() == [False, False]
+    assert is_repeat(
+        clicks, visible_items(clicks, examples), Ragged(np.array([0, 1, 2]), np.array([1, 2]))
+    ).tolist() == [False, False]
 
 
 def test_with_targets_keeps_the_lists_of_the_examples_it_keeps(clicks: Prepared) -> None:

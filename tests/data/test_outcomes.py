@@ -100,3 +100,38 @@ def test_where_every_session_buys_there_is_no_intent(shops: dict[str, Prepared])
     _, left_out = supported_outcomes(shops["orders"], train_window(shops["orders"]))
 
     assert left_out[s.INTENT] == "every session of the log buys"
+
+
+def test_a_rule_labels_a_moment_by_what_follows_it(prepare_grocer: Callable[..., Prepared]) -> None:
+    shop = prepare_grocer(top={"top": "category", "among": ["FOOD", "HOME"], "at_least": {"orders": 2.0}})
+    outcomes, left_out = supported_outcomes(shop, train_window(shop))
+    assert Outcome("segment:top", ("FOOD", "HOME")) in outcomes
+    # ann's rows until the train cut are 0 to 4, in trips from rows 0, 2 and 3
+    moments = Moments(np.zeros(4, int), np.array([0, 2, 3, 5]), np.full(4, 5))
+
+    assert Labels(shop, outcomes).of("segment:top", moments).tolist() == [0, 0, MASKED, MASKED]
+    assert "segment:top" not in left_out
+
+
+def test_a_class_that_an_outcome_lacks_is_masked(prepare_grocer: Callable[..., Prepared]) -> None:
+    shop = prepare_grocer(spend={"measure": "spend", "edges": [4.5, 11.0], "names": ["low", "mid", "high"]})
+    moments = Moments(np.zeros(3, int), np.array([0, 2, 3]), np.full(3, 5))  # ann spends 14, 10, 5
+
+    assert Labels(shop, [Outcome("segment:spend", ("high", "low"))]).of("segment:spend", moments).tolist() == [
+        0,
+        MASKED,
+        MASKED,
+    ]
+
+
+def test_a_rule_needs_two_classes_in_train_and_says_what_it_lacks(prepare_grocer: Callable[..., Prepared]) -> None:
+    shop = prepare_grocer(
+        rich={"measure": "spend", "edges": [100.0]}, channel={"top": "channel"}, age={"column": "age"}
+    )
+
+    outcomes, left_out = supported_outcomes(shop, train_window(shop))
+
+    assert not any(outcome.name.startswith(s.SEGMENT_PREFIX) for outcome in outcomes)
+    assert left_out["segment:rich"] == "train knows no class but '<100'"
+    assert left_out["segment:channel"] == "the log has no channel"
+    assert left_out["segment:age"] == "the log has no table of users"

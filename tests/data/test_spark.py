@@ -11,6 +11,7 @@ import pytest
 from shopkeeper.data import schema as s
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
+from shopkeeper.data.segments import read_segments, segments_of
 from shopkeeper.data.settings import (
     BotConfig,
     CsvConfig,
@@ -65,6 +66,18 @@ def test_the_same_log_is_the_same_dataset_hash_for_hash(
 
     assert same(duckdb, spark)
     assert duckdb.visitors["held_out"].any()
+
+
+def test_segments_are_fitted_alike(
+    both: Callable[..., tuple[Prepared, Prepared]], data_config: Callable[..., DataConfig], kinds: Prepared
+) -> None:
+    config = kinds.manifest["config"]
+    segments = segments_of(config)
+
+    duckdb, spark = both(data_config(events=config["events"], items=config["items"], segments=segments))
+
+    assert same(duckdb, spark)
+    assert len(read_segments(spark.path).rules) == len(segments)
 
 
 def test_rows_keep_their_order_however_the_files_are_read(

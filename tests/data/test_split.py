@@ -1,5 +1,6 @@
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import ibis
 import numpy as np
@@ -107,6 +108,22 @@ def test_the_hold_out_is_a_keyed_hash_of_the_user(data_config: Configure, key: s
     held_out = np.bincount([sides[v] for v in visitors[:300]])
     assert 35 < held_out[1:].sum() < 85
     assert held_out[1:].min() > 15
+
+
+def test_folds_part_the_users_and_then_swap_the_halves(data_config: Configure) -> None:
+    visitors = [f"u:{n}" for n in range(400)]
+
+    def sides(fold: int) -> Any:
+        config = data_config(split={"holdout_share": 0.2, "fold": fold}).split
+        found = with_holdout(ibis.memtable({"visitor_key": visitors}), config, needed=True).execute()
+        return found.set_index("visitor_key")[HELD_OUT].loc[visitors].to_numpy()
+
+    folds = np.stack([sides(fold) for fold in range(10)])
+
+    assert ((folds[:5] != s.TRAIN).sum(axis=0) == 1).all()  # everyone is a stranger once
+    assert ((folds == s.VAL).sum(axis=0) == 1).all()
+    assert ((folds == s.TEST).sum(axis=0) == 1).all()
+    assert folds[0].tolist() == [side_by_hand("shopkeeper", visitor, 0.2) for visitor in visitors]
 
 
 @pytest.mark.parametrize(("share", "needed"), [(0.9, False), (0.0, True)])

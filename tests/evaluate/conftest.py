@@ -6,17 +6,32 @@ eleven events, and ways to prepare and to tamper with it.
 
 import shutil
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
+from shopkeeper.data.batches import Vocabulary
+from shopkeeper.data.outcomes import Outcome, supported_outcomes
 from shopkeeper.data.prepare import prepare
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import PrepareConfig
+from shopkeeper.data.targets import supported_tasks
+from shopkeeper.data.windows import train_window
+from shopkeeper.evaluate.classified import Classified
+from shopkeeper.evaluate.confidence import depth_rows, set_rows
+from shopkeeper.evaluate.judgements import Sets
+from shopkeeper.evaluate.likelihood import likelihood_rows
+from shopkeeper.evaluate.outcomes import Told, tabulate_outcomes
 from shopkeeper.evaluate.ranks import MISS
 from shopkeeper.evaluate.tables import Judged, tabulate
+from shopkeeper.models.calibration import Calibration, DepthThresholds
+from shopkeeper.models.checkpoint import build_model
+from shopkeeper.models.contract import FitData, SessionModel
 
 VISITORS = 12
 
@@ -50,9 +65,54 @@ def judgements() -> list[Judged]:
     ]
 
 
+TIER = Outcome("segment:tier", ("gold", "tin"))
+
+
+def told_by(model: str, first: float, later: float, *, baseline: bool) -> Told:
+    """What a model says of the truth at k = 0 and at k = 1; every second visitor is tin."""
+    visitor = np.arange(2 * VISITORS) % VISITORS
+    label = visitor % 2
+    truth = np.where(np.arange(2 * VISITORS) < VISITORS, first, later)
+    said = np.where(label[:, None] == np.arange(2), truth[:, None], 1 - truth[:, None])
+    return Told(
+        model=model,
+        outcome=TIER,
+        population="strangers",
+        visitor=visitor,
+        k=np.arange(2 * VISITORS) // VISITORS,
+        label=label,
+        log_probabilities=np.log(said),
+        baseline=baseline,
+        left_out={"of unknown truth": 7},
+    )
+
+
 @pytest.fixture
-def metrics(judgements: list[Judged]) -> dict[str, Any]:
-    return tabulate(judgements, ks=[0, 1, 2], cutoff=20, resamples=50, seed=0, subject="own")
+def told() -> list[Told]:
+    """At k = 0 nobody knows more than the prior; at k = 1 `own` gives the truth 4/5, logistic regression 2/3."""
+    return [
+        told_by("own", 0.5, 0.8, baseline=False),
+        told_by("prior", 0.5, 0.5, baseline=True),
+        told_by("logistic", 0.5, 2 / 3, baseline=True),
+    ]
+
+
+@pytest.fixture
+def metrics(judgements: list[Judged], told: list[Told]) -> dict[str, Any]:
+    """The content of metrics.json: the ranks of `judgements`, a set and a log-loss of each, and what was told."""
+    rules: dict[str, Any] = {"ks": [0, 1, 2], "resamples": 50, "seed": 0}
+    visitor, k = judgements[0].visitor, judgements[0].k
+    table = tabulate(judgements, **rules, cutoff=20, subject="own")
+    losses = {"own": np.where(k == 0, 2.0, 1.0)}
+    sets = Sets(np.where(k == 0, 9, 4), np.arange(len(k)) % 2 == 0)
+    everyone = np.ones(len(k), bool)
+    table["tasks"]["purchase"] |= {
+        "likelihood": likelihood_rows(losses, visitor=visitor, k=k, population="strangers", **rules),
+        "sets": set_rows(sets, visitor=visitor, k=k, known=everyone, segments={}, **rules),
+    }
+    said = Classified({TIER.name: told[0].log_probabilities}, k, {TIER.name: k == 1})
+    depth = depth_rows(said, {TIER.name: told[0].label}, visitor=visitor, k=k, **rules)
+    return table | {"outcomes": tabulate_outcomes(told, **rules, subject="own"), "depth": depth}
 
 
 SHOP = """
@@ -111,3 +171,36 @@ def tampered(shop: Prepared, tmp_path: Path) -> Callable[..., Prepared]:
         return Prepared.read(folder)
 
     return change
+
+
+@pytest.fixture(scope="session")
+def heads() -> Callable[..., SessionModel]:
+    """`heads(prepared)`: a SASRec with every outcome and random weights; `calibrated=True`: one that is sure of all."""
+
+    def build(prepared: Prepared, *, calibrated: bool = False) -> SessionModel:
+        window, vocabulary = train_window(prepared), Vocabulary.of(prepared, refit=False)
+        text = files("shopkeeper.configs").joinpath("model/sasrec.yaml").read_text()
+        torch.manual_seed(0)
+        model = build_model(
+            yaml.safe_load(text) | {"embed_dim": 8, "num_layers": 1},
+            vocabulary=vocabulary,
+            tasks=supported_tasks(prepared, window)[0],
+            max_len=10,
+            facts={"purchase_code": prepared.purchase_code},
+            outcomes=supported_outcomes(prepared, window)[0],
+        )
+        model.fit(FitData(prepared, window, vocabulary))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        if calibrated:
+            model.calibration = Calibration(
+                ks=[0, 2],
+                scales={outcome.name: [0.5, 1.0] for outcome in model.outcomes},
+                temperature={task: [1.0, 2.0] for task in model.tasks},
+                sets={task: [0.9, 0.8] for task in model.tasks},
+                depth=DepthThresholds({}, 0.0),
+            )
+        return model.eval()
+
+    return build

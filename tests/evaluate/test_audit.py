@@ -29,6 +29,7 @@ NAMES = [
     "events per session",
     "conversion",
     "phase flow",
+    "segments told by context",
 ]
 
 
@@ -75,7 +76,7 @@ def test_a_clean_shop_passes_every_check(shops: dict[str, Prepared], config: Aud
     assert [check.name for check in checks] == NAMES
     assert leaks_of(checks) == []
     judged = {check.name for check in checks if check.figures is not None}
-    absent = {"phase flow"} if shop_name == "clicks" else {"phase flow", "conversion", NAMES[5]}
+    absent = {"phase flow", NAMES[-1]} if shop_name == "clicks" else {"phase flow", NAMES[-1], "conversion", NAMES[5]}
     if "phase" in shops[shop_name].rows:
         absent -= {"phase flow"}
     assert set(NAMES) - judged == absent
@@ -99,6 +100,7 @@ def test_a_log_that_lacks_almost_everything_is_audited(
         "shuffle test",
         "catalogue drift",
         "conversion",
+        "segments told by context",
     ]
     assert Page(page).open == []
 

@@ -20,7 +20,7 @@ def test_the_likeliest_class_is_a_hit_or_none_and_the_first_of_equals_counts() -
 
 def said(*positive: float) -> np.ndarray:
     p = np.array(positive)
-    return np.log(np.stack([1 - p, p], axis=1))
+    return np.asarray(np.log(np.stack([1 - p, p], axis=1)))
 
 
 def test_reliability_of_two_classes_is_that_of_the_second() -> None:

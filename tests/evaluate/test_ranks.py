@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopkeeper.evaluate.ranks import MISS, rank_targets
+from shopkeeper.data.targets import Ragged
+from shopkeeper.evaluate.ranks import MISS, rank_among_unseen, rank_targets
 
 
 def ranks(scores: list[list[float]], targets: list[list[int]]) -> list[int]:
@@ -45,3 +46,14 @@ def test_rank_equals_the_worst_place_in_a_sorted_list(row: list[float], data: st
     last_place = len(row) - worst_first_sorted[::-1].index(row[target - 1])
 
     assert ranks([row], [[target]]) == [last_place]
+
+
+def test_what_was_seen_is_taken_off_the_list() -> None:
+    scores = np.array([[0.9, 0.5, 0.7, 0.5], [0.1, 0.2, 0.3, 0.4]], np.float32)
+    offsets, items = np.array([0, 3, 4]), np.array([2, 1, 9, 1])
+    seen = Ragged(np.array([0, 3, 3]), np.array([1, 3, 9]))  # item 9 is outside the catalogue
+    ranks = rank_targets(scores, offsets, items)
+
+    # row 0: item 2 is level with item 4 behind items 1 and 3, which are seen: from 4 to 2; item 1 is seen itself
+    assert ranks.tolist() == [4, 1, MISS, 4]
+    assert rank_among_unseen(scores, offsets, items, ranks, seen).tolist() == [2, MISS, MISS, 4]

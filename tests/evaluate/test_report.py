@@ -45,6 +45,7 @@ def written(metrics: dict[str, Any], tmp_path: Path) -> tuple[Path, Path]:
         facts={"command": "shopkeeper evaluate prepared=<p>", "run": "r1"},
         drops=[("prepare", "quantity not above zero", 3985)],
         curves={"ndcg on validation strangers": [0.1, 0.2], "none": []},
+        segments='<section id="cards">who they are</section>',
     )
 
 
@@ -78,7 +79,11 @@ def test_the_page_says_it_in_words_tables_and_pictures(written: tuple[Path, Path
 
     assert "own beats good, the best baseline at k>=1, strangers: +0.3691" in page.text
     assert "3,985" in page.text
-    assert source.count('role="img"') == 2  # the warm-up curve and the training curve
+    assert '<section id="cards">who they are</section>' in source
+    # warm-up curve, trade-off, skill and reliability of the outcome, training curve
+    assert source.count('role="img"') == 5
+    assert "own, all k, strangers: skill over the prior" in page.text
+    assert "Depth: how personal the answers may be" in page.text
     assert source.count("<table") == page.captions
 
 

@@ -18,15 +18,44 @@ from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.data.targets import supported_tasks
 from shopkeeper.data.windows import train_window
-from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.export.bundle import write_bundle
+from shopkeeper.export.card import Origin
 from shopkeeper.models.blend import Blend
 from shopkeeper.models.calibration import Calibration, DepthThresholds
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData, SessionModel
 
+CONTENT = {"levels": 2, "tiers": 2, "title_tokens": 2, "buckets": 100, "id_dropout": 0.2}
 SMALL: dict[str, dict[str, Any]] = {
-    family: {"embed_dim": 8, "num_layers": 1} for family in ("sasrec", "gru4rec", "ligr")
+    "sasrec": {"embed_dim": 8, "num_layers": 1},
+    "gru4rec": {"embed_dim": 8, "num_layers": 1},
+    "ligr": {
+        "embed_dim": 8,
+        "num_layers": 1,
+        "attention": "pointwise",
+        "tie": False,
+        "scale": {"next": 4.0},
+        "content": CONTENT,
+    },
 }
+FAMILIES = (
+    "popularity",
+    "context_popularity",
+    "session_popularity",
+    "repeat",
+    "markov",
+    "sequential_rules",
+    "item_knn",
+    "ease",
+    "vmis_knn",
+    "vs_knn",
+    "stan",
+    "tifu_knn",
+    "sasrec",
+    "gru4rec",
+    "ligr",
+    "blend",
+)
 ORIGIN = Origin(
     run_id="run-1", refit_of=None, metrics={"val/primary": 0.25, "train/loss_purchase": 9.5, "val_epoch/mean": 0.3}
 )
@@ -157,6 +186,6 @@ def shop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["popularity", "repeat", "item_knn", "vmis_knn", "sasrec", "gru4rec", "ligr", "blend"])
+@pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -12,7 +12,8 @@ import pytest
 import shopkeeper
 from shopkeeper.config import UserError
 from shopkeeper.data.prepared import Prepared
-from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.export.bundle import write_bundle
+from shopkeeper.export.card import Origin
 from shopkeeper.models.contract import SessionModel
 from shopkeeper_serving.bundle import BundleError, model_files, read_manifest
 from shopkeeper_serving.predictor import Predictor
@@ -127,7 +128,7 @@ def test_it_replaces_a_bundle_but_no_other_folder(shops: dict[str, Prepared], mo
 def test_a_bundle_that_answers_otherwise_is_not_written(
     shops: dict[str, Prepared], models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shopkeeper_serving.scorers.RepeatScorer.score", lambda self, inputs: self.prior[None] * 2)
+    monkeypatch.setattr("shopkeeper_serving.counted.TableScorer.score", lambda self, inputs: self.prior[None] * 2)
 
     with pytest.raises((UserError, BundleError)):
         write_bundle(

@@ -14,7 +14,7 @@ from shopkeeper.models.repeats import Seen
 from shopkeeper.models.sasrec import SASRec
 
 OUTCOMES = [Outcome("intent", ("none", "purchase")), Outcome("segment:tier", ("gold", "silver", "tin"))]
-HEADS = {"hidden": 4, "dropout": 0.1, "encoder_gradient": 0.1, "early": 1.0}
+HEADS = {"hidden": 4, "dropout": 0.1, "encoder_gradient": 0.1, "penalty": 5.0, "early": 1.0}
 
 
 def make_model(

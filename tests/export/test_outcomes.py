@@ -146,4 +146,4 @@ def test_what_may_be_told_leaves_room_for_rounding_alone(models: Models, shops: 
         for task, sizes in told.sets.items():
             assert case["sets"][task] == [int(sizes[i])] * 2
             assert wide["sets"][task][0] <= int(sizes[i]) <= wide["sets"][task][1]
-    assert sum(len(case["depths"]) for case in rough) < 1.05 * len(rough)
+    assert np.mean([len(case["depths"]) == 1 for case in rough]) > 0.8

@@ -13,7 +13,8 @@ from shopkeeper.data import schema as s
 from shopkeeper.data.batches import collate, example_pieces
 from shopkeeper.data.examples import stranger_examples
 from shopkeeper.data.prepared import Prepared
-from shopkeeper.export.bundle import Origin, write_bundle
+from shopkeeper.export.bundle import write_bundle
+from shopkeeper.export.card import Origin
 from shopkeeper.export.golden import as_batch
 from shopkeeper.export.parity import check_parity, raw_histories
 from shopkeeper.models.contract import SessionModel, rank_ready

@@ -45,7 +45,8 @@ def model(shops: dict[str, Prepared], build: Build, shop: str, family: str) -> N
 def training(shops: dict[str, Prepared], model: NeuralModel, shop: str) -> TrainingPieces:
     prepared = shops[shop]
     vocabulary = Vocabulary.of(prepared, refit=False)
-    return TrainingPieces(prepared, train_window(prepared), vocabulary, model.tasks, max_len=model.max_len, seed=0)
+    window = train_window(prepared)
+    return TrainingPieces(prepared, window, vocabulary, model.tasks, model.outcomes, max_len=model.max_len, seed=0)
 
 
 def hidden_of(model: NeuralModel, batch: Batch) -> torch.Tensor:
@@ -192,14 +193,54 @@ def test_it_learns_an_order_that_counts_do_not_show(
     assert isinstance(model, NeuralModel)
     batch, target = cycle(), (torch.arange(CYCLE) + STEPS) % CYCLE
     untrained = model.score(batch)[:, 0].argmax(dim=1)
-    optimizer = LazyAdamW(model.parameters(), weight_decay=0.0, lr=0.02)
-    for _ in range(120):
-        optimizer.zero_grad()
-        model.losses(batch, criteria(model, num_negatives))[0].backward()
-        optimizer.step()
+    descend(model, batch, criteria(model, num_negatives))
 
     assert (untrained == target).sum() <= CYCLE // 2
     assert model.eval().score(batch)[:, 0].argmax(dim=1).tolist() == target.tolist()
+
+
+def descend(model: NeuralModel, batch: Batch, losses: list[Criterion]) -> None:
+    optimizer = LazyAdamW(model.parameters(), weight_decay=0.0, lr=0.02)
+    for _ in range(120):
+        optimizer.zero_grad()
+        model.losses(batch, losses)[0].backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("num_negatives", [CYCLE, 5])
+@pytest.mark.parametrize("kind", ["gbce", "bpr_max"])
+def test_other_losses_learn_it_too(config: Callable[[str], dict[str, Any]], kind: str, num_negatives: int) -> None:
+    torch.manual_seed(0)
+    model = build_model(
+        config("gru4rec") | {"embed_dim": 16, "dropout": 0.0, "scale": {"next": 8.0}},
+        vocabulary=Vocabulary(num_items=CYCLE, num_events=2, context=()),
+        tasks=["next"],
+        max_len=STEPS,
+        facts={"purchase_code": 2},
+    )
+    assert isinstance(model, NeuralModel)
+    batch, target = cycle(), (torch.arange(CYCLE) + STEPS) % CYCLE
+    loss = make_criterion(torch.ones(CYCLE), num_negatives=num_negatives, power=0.0, kind=kind, regularisation=0.001)
+    descend(model, batch, [loss])
+
+    assert model.eval().score(batch)[:, 0].argmax(dim=1).tolist() == target.tolist()
+
+
+def test_a_scaled_query_has_its_length_after_a_step_alone(config: Callable[[str], dict[str, Any]]) -> None:
+    model = build_model(
+        config("sasrec") | {"embed_dim": 4, "scale": {"next": 3.0, "purchase": None}},
+        vocabulary=Vocabulary(num_items=CYCLE, num_events=2, context=()),
+        tasks=["purchase", "next"],
+        max_len=STEPS,
+        facts={"purchase_code": 2},
+    )
+    assert isinstance(model, NeuralModel)
+    hidden, first = torch.randn(2, 3, 4), torch.tensor([True, False, False])[:, None]
+    found = model.queries(hidden, first)
+
+    torch.testing.assert_close(found[:, 1:, 1].norm(dim=-1), torch.full((2, 2), 3.0))
+    assert found[:, 0].abs().max() == 0  # who has done nothing is like nothing at first
+    torch.testing.assert_close(found[:, 1:, 0], model.head(hidden)[:, 1:, :4])
 
 
 def test_popularity_is_where_scores_start(

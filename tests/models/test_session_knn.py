@@ -13,39 +13,39 @@ from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.windows import train_window
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData
-from shopkeeper.models.session_knn import VMISKNN, first_of_groups, latest_of_rows, sessions_by_time
+from shopkeeper.models.session_knn import (
+    SessionNeighbours,
+    first_of_groups,
+    latest_of_rows,
+    session_places,
+    sessions_by_time,
+)
 
 Config = Callable[[str], dict[str, Any]]
 
 SESSIONS = [[1, 2], [2, 3], [1, 3, 4], [5]]
-"""Items of four sessions, the earliest first."""
+"""Items of four sessions, the earliest first, each in the order of its steps; they end a day apart."""
 
 
-def built(config: Config, **values: Any) -> VMISKNN:
+def built(config: Config, family: str = "vmis_knn", **values: Any) -> SessionNeighbours:
     """A model that knows the sessions above."""
     model = build_model(
-        config("vmis_knn") | values,
+        config(family) | values,
         vocabulary=Vocabulary(num_items=5, num_events=2, context=()),
         tasks=["next"],
         max_len=12,
         facts={},
     )
-    assert isinstance(model, VMISKNN)
-    held = np.zeros((4, 5), np.float32)
-    for session, items in enumerate(SESSIONS):
-        held[session, np.array(items) - 1] = 1.0
-    table = sp.csr_array(held)
-    index = latest_of_rows(sp.csr_array(table.T), model.most_recent)
-    model.set_tables(
-        {
-            "prior": torch.zeros(1, 5),
-            "sessions_indptr": torch.from_numpy(index.indptr.astype(np.int64)),
-            "sessions_indices": torch.from_numpy(index.indices.astype(np.int32)),
-            "idf": torch.log(4 / torch.tensor([2.0, 2.0, 2.0, 1.0, 1.0])),
-            "indptr_0": torch.from_numpy(table.indptr.astype(np.int64)),
-            "indices_0": torch.from_numpy(table.indices.astype(np.int32)),
-        }
-    )
+    assert isinstance(model, SessionNeighbours)
+    size = np.array([len(items) for items in SESSIONS])
+    place = np.concatenate([np.arange(len(items)) for items in SESSIONS])
+    table = sp.csr_array((place, np.concatenate(SESSIONS) - 1, np.append(0, np.cumsum(size))), shape=(4, 5))
+    idf = np.log(4 / np.array([2, 2, 2, 1, 1]))
+    worth = model.weigh_sessions(size.astype(float), np.array([3.0, 2.0, 1.0, 0.0]))
+    model.keep_sparse("sessions_{}", latest_of_rows(sp.csr_array(table.T), model.most_recent))
+    model.keep_sparse("{}_0", table)
+    vectors = {"sessions_worth": worth, "item_weight": model.weigh_items(idf), "prior": np.zeros((1, 5))}
+    model.set_tables({name: torch.from_numpy(vector.astype(np.float32)) for name, vector in vectors.items()})
     return model
 
 
@@ -66,7 +66,7 @@ def history(*items: int) -> Batch:
     )
 
 
-def added(model: VMISKNN, batch: Batch) -> torch.Tensor:
+def added(model: SessionNeighbours, batch: Batch) -> torch.Tensor:
     """What the neighbours add to the score of each item, before it is divided by their number."""
     return model.score(batch)[0, 0] * model.neighbours
 
@@ -117,14 +117,55 @@ def test_after_ten_steps_a_match_is_worth_nothing(config: Config) -> None:
     assert found[4].item() == pytest.approx(0.9 * math.log(4), rel=1e-5)
 
 
+def test_vs_knn_by_hand(config: Config) -> None:
+    """The history 2, 1: item 1 weighs 1, item 2 a quarter; a match two steps ago is worth half.
+
+    Session 1 2: 1.25. Session 2 3: 0.25 * 0.5. Session 1 3 4: 1. An item counts 1 + 0.5 * its idf.
+    """
+    found = added(built(config, "vs_knn", query_power=2.0, match_power=1.0, idf_weight=0.5), history(2, 1))
+
+    first, second, third = 1.25, 0.125, 1.0
+    common, rare = 1 + 0.5 * math.log(2), 1 + 0.5 * math.log(4)
+    expected = [(first + third) * common, (first + second) * common, (second + third) * common, third * rare, 0.0]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_stan_by_hand(config: Config) -> None:
+    """The history 2, 1 with every rate such that one unit halves: item 1 weighs 1, item 2 half.
+
+    Session 1 2, of two items, three days before the end: 1.5 / sqrt 2 / 8; its latest shared item is 1, at the start,
+    so 2 is worth half. Session 2 3, two days: 0.5 / sqrt 2 / 4; 2 is shared, 3 is worth half. Session 1 3 4, a day:
+    1 / sqrt 3 / 2; 1 is shared, 3 is worth half, 4 a quarter.
+    """
+    half = 1 / math.log(2)
+    found = added(built(config, "stan", query_steps=half, session_days=half, place_steps=half), history(2, 1))
+
+    first, second, third = 1.5 / math.sqrt(2) / 8, 0.5 / math.sqrt(2) / 4, 1 / math.sqrt(3) / 2
+    expected = [first + third, first / 2 + second, second / 2 + third / 2, third / 4, 0.0]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_items_stand_at_their_latest_step_of_the_session(looks: FitData) -> None:
+    """bread bread milk; bread tea tea; bread jam: codes bread 1, jam 2, milk 3, tea 4."""
+    seen, bought = session_places(looks, None).toarray()[:3], session_places(looks, "purchase")
+
+    assert seen.tolist() == [[1, 0, 2, 0], [0, 0, 0, 2], [0, 1, 0, 0]]
+    assert session_places(looks, None).nnz == 6  # a zero is an entry where the item opens the session
+    assert (bought.toarray()[:3].tolist(), bought.nnz) == ([[0, 0, 2, 0], [0, 0, 0, 2], [0] * 4], 2)
+
+
+def test_items_of_a_trip_stand_in_one_place(data: FitData) -> None:
+    assert session_places(data, None).data.tolist() == [0] * 9
+
+
 def test_sessions_come_in_the_order_of_their_ends(shops: dict[str, Prepared]) -> None:
     prepared = shops["clicks"]
     data = FitData(prepared, train_window(prepared), Vocabulary.of(prepared, refit=False))
-    order, rows = sessions_by_time(data), data.rows()
+    (order, ended), rows = sessions_by_time(data), data.rows()
     named = rows[np.asarray(prepared.rows["item"])[rows] > 0]
     ends = [prepared.rows["time"][named[prepared.rows["session"][named] == session]].max() for session in order]
 
-    assert ends == sorted(ends)
+    assert ended.tolist() == ends == sorted(ends)
     assert set(order.tolist()) == set(np.asarray(prepared.rows["session"])[named].tolist())
 
 
@@ -138,3 +179,8 @@ def test_the_first_of_each_group_by_key_then_tie() -> None:
 def test_no_neighbour_at_all_is_refused(config: Config) -> None:
     with pytest.raises(UserError, match="neighbours=0 must be at least 1"):
         built(config, neighbours=0)
+
+
+def test_a_scale_of_nothing_is_refused(config: Config) -> None:
+    with pytest.raises(UserError, match=r"place_steps=0\.0 must be above 0"):
+        built(config, "stan", place_steps=0.0)

@@ -23,6 +23,14 @@ SMALL = (
     "trainer.enable_progress_bar=false",
 )
 
+JUDGED = (
+    "protocol.resamples=50",
+    "classifiers.max_moments=800",
+    "classifiers.rounds=20",
+    "classifiers.leaves=[4]",
+    "classifiers.inverse_penalties=[0.001,0.01]",
+)
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -33,6 +41,7 @@ class Flow:
     report: Path
     bundle: Path
     store: list[str]  # overrides that name the tracking store
+    judged: list[str]  # overrides of `evaluate` that make it quick
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +61,9 @@ def flows(
             "sasrec": train(compose("train", TrainConfig, *where, *SMALL), say=lambda text: None),
         }
         chosen = f"run={runs['sasrec'].run_id}"
-        judged = [*where, chosen, f"output={folder / 'report'}", "protocol.resamples=50"]
+        judged = [*where, chosen, f"output={folder / 'report'}", *JUDGED]
         evaluate.run(compose("evaluate", EvaluateConfig, *judged))
         export.run(compose("export", ExportConfig, *where, chosen, f"output={folder / 'bundle'}"))
-        return Flow(prepared, runs, folder / "report", folder / "bundle", store)
+        return Flow(prepared, runs, folder / "report", folder / "bundle", store, list(JUDGED))
 
     return {name: flow(prepared) for name, prepared in shops.items()}

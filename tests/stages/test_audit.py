@@ -60,7 +60,7 @@ def test_a_leak_is_exit_code_one_after_the_page_is_made(call: Call, shops: dict[
     assert output[-1] == "audit: found/audit.html"
     leaks = [line for line in output if line.startswith("LEAK  ")]
     assert [line.split(": ")[0] for line in leaks] == ["LEAK  content hash", "LEAK  sessions across a cut"]
-    assert error == "error: 2 of 15 checks found a leak: content hash; sessions across a cut"
+    assert error == "error: 2 of 16 checks found a leak: content hash; sessions across a cut"
     assert json.loads((tmp_path / "found" / "audit.json").read_text())["leaks"] == [
         "content hash",
         "sessions across a cut",

@@ -1,11 +1,13 @@
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shopkeeper import cli
 from shopkeeper.config import DemoConfig
 from shopkeeper.stages import demo
+from shopkeeper_serving.schemas import Event
 
 SASREC = [
     "model.embed_dim=8",
@@ -103,3 +105,45 @@ def test_any_log_goes_through_from_the_command_line(
     cli.main()
 
     assert (asked[0].log, asked[0].prepare) == ("events", [f"data.events={logs['clicks']}"])
+
+
+def test_what_is_told_of_the_visitor_is_printed_in_words() -> None:
+    events = [Event(event="session_start"), Event(event="view_item", item_id="7"), Event(event="search")]
+    answer = {
+        "segments": {"income": {"low": 0.1, "high": 0.6, "middle": 0.3}, "region": {"north": 0.5, "south": 0.5}},
+        "explanation": {
+            "income": {
+                "influences": [
+                    {"change": 0.125, "event": 1, "context": None},
+                    {"change": -0.05, "event": None, "context": "channel"},
+                    {"change": 0.01, "event": 2, "context": None},
+                ]
+            },
+            "region": {"influences": []},
+        },
+        "intent": 0.25,
+        "phase": {"discovery": 0.75, "purchase": 0.25},
+        "depth": "segment",
+        "address_as": {"income": "high"},
+    }
+
+    assert list(demo.outcome_lines(answer, events)) == [
+        "income: high 60%, middle 30%, low 10%  [view_item 7 +12.5%; channel -5.0%]",
+        "region: north 50%, south 50%",
+        "a purchase in this session: 25%",
+        "next phase: discovery 75%, purchase 25%",
+        "depth: segment, may be addressed as income high",
+    ]
+
+
+def test_of_what_the_model_does_not_tell_nothing_is_printed() -> None:
+    answer: dict[str, Any] = {
+        "segments": {},
+        "explanation": {},
+        "intent": None,
+        "phase": None,
+        "depth": None,
+        "address_as": {},
+    }
+
+    assert list(demo.outcome_lines(answer, [])) == []

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shopkeeper.config import EvaluateConfig, TrainConfig, UserError
+from shopkeeper.evaluate.outcomes import outcome_rows
 from shopkeeper.models.checkpoint import load_model
 from shopkeeper.models.contract import SessionModel
 from shopkeeper.stages import evaluate
@@ -18,9 +19,8 @@ Compose = Callable[..., Any]
 
 
 def asked(compose: Compose, flow: Any, *overrides: str) -> EvaluateConfig:
-    config: EvaluateConfig = compose(
-        "evaluate", EvaluateConfig, f"prepared={flow.prepared.path}", *flow.store, *overrides
-    )
+    where = [f"prepared={flow.prepared.path}", *flow.store, *flow.judged]
+    config: EvaluateConfig = compose("evaluate", EvaluateConfig, *where, *overrides)
     return config
 
 
@@ -32,9 +32,40 @@ def test_every_model_is_judged_on_the_same_strangers(flows: Flows, shop: str) ->
     assert set(metrics["tasks"]) == tasks
     for task in tasks:
         rows = [r for r in metrics["tasks"][task]["rows"] if r["slice"] == "k>=1"]
-        assert {r["model"] for r in rows} == {"sasrec", "popularity", "repeat", "item_knn", "vmis_knn"}
+        baselines = {"popularity", "context_popularity", "repeat", "markov", "item_knn", "vmis_knn", "tifu_knn"}
+        assert {r["model"] for r in rows} == {"sasrec"} | baselines
         assert len({(r["examples"], r["visitors"]) for r in rows}) == 1
         assert all(0 <= v["low"] <= v["mean"] <= v["high"] <= 1 for r in rows for v in r["metrics"].values())
+
+
+def test_every_outcome_is_judged_beside_its_baselines(flows: Flows) -> None:
+    metrics = json.loads((flows["clicks"].report / "metrics.json").read_text())
+
+    assert set(metrics["outcomes"]) == {"intent", "phase", "segment:card"}
+    for name in metrics["outcomes"]:
+        pooled = outcome_rows(metrics, name, "strangers", part="all k")
+        assert {row["model"] for row in pooled} == {"sasrec", "prior", "logistic", "boosting"}
+        assert pooled[0]["best_baseline"] in {"prior", "logistic", "boosting"}
+        assert {"k=0", "k=1", "all k", "all"} <= {row["slice"] for row in metrics["outcomes"][name]["rows"]}
+    assert {row["slice"] for row in metrics["depth"]} >= {"k=0", "k=1", "all k"}
+    assert {"all k"} <= {row["slice"] for row in metrics["tasks"]["purchase"]["sets"]}
+
+
+def test_the_terminal_shows_a_line_per_outcome(flows: Flows, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate.print_tables(json.loads((flows["clicks"].report / "metrics.json").read_text()))
+
+    lines = capsys.readouterr().out.splitlines()
+    (head,) = (number for number, line in enumerate(lines) if line.startswith("outcome "))
+    assert [line.split()[0] for line in lines[head + 1 : head + 4]] == ["intent", "phase", "segment:card"]
+
+
+def test_where_every_session_buys_the_page_tells_of_no_intent(flows: Flows) -> None:
+    metrics = json.loads((flows["orders"].report / "metrics.json").read_text())
+
+    assert set(metrics["outcomes"]) == {"segment:card"}
+    page = (flows["orders"].report / "report.html").read_text()
+    assert 'id="outcome-segment-card"' in page
+    assert "outcome-intent" not in page
 
 
 def test_the_facts_let_one_repeat_it(flows: Flows) -> None:
@@ -48,17 +79,17 @@ def test_the_facts_let_one_repeat_it(flows: Flows) -> None:
 def test_a_repetition_gives_the_same_numbers(flows: Flows, compose: Compose, tmp_path: Path) -> None:
     flow = flows["clicks"]
     run = f"run={flow.runs['sasrec'].run_id}"
-    evaluate.run(asked(compose, flow, run, f"output={tmp_path}", "protocol.resamples=50"))
+    evaluate.run(asked(compose, flow, run, f"output={tmp_path}"))
 
     first, again = (json.loads((f / "metrics.json").read_text()) for f in (flow.report, tmp_path))
-    assert first["tasks"] == again["tasks"]
+    assert [first[part] == again[part] for part in ("tasks", "outcomes", "depth")] == [True] * 3
 
 
 def test_a_report_is_current_for_its_run_baselines_and_protocol_alone(
     flows: Flows, compose: Compose, tmp_path: Path
 ) -> None:
     flow = flows["clicks"]
-    config = asked(compose, flow, "output=x", "protocol.resamples=50")
+    config = asked(compose, flow, "output=x")
 
     def current(folder: Path, config: EvaluateConfig, run: str) -> bool:
         return evaluate.is_current(folder, config, flow.prepared, flow.runs[run])

@@ -1,13 +1,17 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from shopkeeper.config import PredictConfig, UserError
-from shopkeeper.stages import predict
+from shopkeeper.config import ExportConfig, PredictConfig, UserError
+from shopkeeper.export.predictions import FILES
+from shopkeeper.stages import export, predict
 from shopkeeper_serving.predictor import Predictor
 from shopkeeper_serving.schemas import Event
 
@@ -121,3 +125,81 @@ def test_a_missing_column_and_a_missing_bundle_are_named(flows: Flows, compose: 
         run(compose, flows["clicks"], histories().drop(columns="history_id"), tmp_path)
     with pytest.raises(UserError, match=r"bundle: .*manifest.json does not exist"):
         predict.run(compose("predict", PredictConfig, f"bundle={tmp_path}", "histories=h", "output=o"))
+
+
+# ---- outcomes ----
+
+
+def test_outcomes_of_every_history_come_out_as_the_predictor_tells_them(
+    flows: Flows, compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(compose, flows["clicks"], histories(), tmp_path)
+    found = pd.read_parquet(tmp_path / "out" / "outcomes.parquet")
+    answer = Predictor.load(flows["clicks"].bundle).predict([Event(event="view_item", item_id="never seen")])
+
+    assert list(found.columns) == ["history_id", "outcome", "probability"]
+    assert set(found["history_id"]) == {"a", "b", "c"}
+    names = {"purchase", *(f"phase:{name}" for name in answer.phase or {})}
+    assert set(found["outcome"]) == names | {"depth:welcome", "depth:segment", "depth:one_to_one"}
+    table = found.pivot(index="history_id", columns="outcome", values="probability")
+    np.testing.assert_allclose(table.filter(like="phase:").sum(axis=1), 1.0, atol=1e-6)
+    np.testing.assert_array_equal(table.filter(like="depth:").sum(axis=1), 1.0)
+    assert table["purchase"].between(0, 1).all()
+    assert "outcomes: intent, phase, segment:card, depth\n" in capsys.readouterr().out
+
+
+def test_segments_of_every_history_come_out_and_sum_to_one(flows: Flows, compose: Compose, tmp_path: Path) -> None:
+    run(compose, flows["clicks"], histories(), tmp_path)
+    found = pd.read_parquet(tmp_path / "out" / "segments.parquet")
+
+    assert list(found.columns) == ["history_id", "segment", "class", "probability"]
+    assert found[["segment", "class"]].drop_duplicates().values.tolist() == [["card", "no"], ["card", "yes"]]
+    sums = found.groupby("history_id")["probability"].sum()
+    assert sorted(sums.index) == ["a", "b", "c"]
+    np.testing.assert_allclose(sums, 1.0, atol=1e-6)
+
+
+def test_a_log_where_every_session_buys_has_no_intent_and_says_so(
+    flows: Flows, compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(compose, flows["orders"], histories().assign(event="purchase"), tmp_path)
+
+    told = set(pd.read_parquet(tmp_path / "out" / "outcomes.parquet")["outcome"])
+    assert told == {"depth:welcome", "depth:segment", "depth:one_to_one"}
+    assert "no purchase: every session of the log buys" in capsys.readouterr().out
+
+
+def test_a_bundle_without_outcomes_writes_empty_tables_and_says_so(
+    flows: Flows, compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow, bundle = flows["clicks"], tmp_path / "popularity"
+    where = [f"prepared={flow.prepared.path}", *flow.store, f"run={flow.runs['popularity'].run_id}"]
+    export.run(compose("export", ExportConfig, *where, f"output={bundle}"))
+
+    items = run(compose, replace(flow, bundle=bundle), histories(), tmp_path)
+
+    assert set(items["history_id"]) == {"a", "b", "c"}
+    tables = {name: pq.read_table(tmp_path / "out" / f"{name}.parquet") for name in ("segments", "outcomes")}
+    assert {name: (len(table), table.column_names) for name, table in tables.items()} == {
+        "segments": (0, ["history_id", "segment", "class", "probability"]),
+        "outcomes": (0, ["history_id", "outcome", "probability"]),
+    }
+    assert "outcomes: none, a popularity bundle tells none" in capsys.readouterr().out
+
+
+def test_all_files_or_none(tmp_path: Path) -> None:
+    def write(task: str, *, fail: bool) -> None:
+        with predict.whole_files(tmp_path) as writers:
+            row = pa.table([["h"], [task], [1], ["i"], [0.5]], schema=FILES["items.parquet"])
+            writers["items.parquet"].write_table(row)
+            assert not fail
+
+    with pytest.raises(AssertionError):
+        write("first", fail=True)
+    assert list(tmp_path.iterdir()) == []
+
+    write("second", fail=False)
+    with pytest.raises(AssertionError):
+        write("third", fail=True)
+    assert {file.name for file in tmp_path.iterdir()} == set(FILES)
+    assert pq.read_table(tmp_path / "items.parquet").column("task").to_pylist() == ["second"]

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from shopkeeper.config import TrainConfig, UserError
+from shopkeeper.data.outcomes import Outcome
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.models.checkpoint import load_model
 from shopkeeper.train import tracking as names
 from shopkeeper.train.callbacks import BEST
-from shopkeeper.train.fit import loss_weights, train
+from shopkeeper.train.fit import loss_weights, outcome_weights, train
 from shopkeeper.train.tracking import Store, TrackedRun
 
 Compose = Callable[..., Any]
@@ -73,6 +74,41 @@ def test_heads_the_data_cannot_support_are_left_out_aloud(config: Callable[..., 
 def test_asking_for_such_a_head_is_an_error(config: Callable[..., TrainConfig], silent: Callable[[str], None]) -> None:
     with pytest.raises(UserError, match=r"task.heads=next: the log has no events besides purchases"):
         train(config("task=next", "model=popularity", shop="orders"), say=silent)
+
+
+def test_outcomes_the_data_cannot_support_are_left_out_aloud(config: Callable[..., TrainConfig]) -> None:
+    said: list[str] = []
+    run = train(config("trainer.max_epochs=1", shop="orders"), say=said.append)
+
+    assert "leaving out the outcome 'intent': every session of the log buys" in said
+    assert [outcome.name for outcome in load_model(run.file(names.MODEL_FILE)).outcomes] == ["segment:card"]
+    assert "val/segment.card/skill" in run.metrics
+    assert len(run.curve("train/loss_segment.card")) == 1
+
+
+def test_outcomes_are_trained_as_asked(config: Callable[..., TrainConfig], silent: Callable[[str], None]) -> None:
+    for asked, wanted in (("none", []), ("[intent]", ["intent"])):
+        run = train(config("trainer.max_epochs=1", f"task.outcomes={asked}"), say=silent)
+        assert [outcome.name for outcome in load_model(run.file(names.MODEL_FILE)).outcomes] == wanted
+
+
+def test_asking_for_an_outcome_that_is_not_there_is_an_error(
+    config: Callable[..., TrainConfig], silent: Callable[[str], None]
+) -> None:
+    with pytest.raises(UserError, match=r"task.outcomes=intent: every session of the log buys"):
+        train(config("task.outcomes=[intent]", shop="orders"), say=silent)
+    with pytest.raises(UserError, match=r"task.outcomes=mood: outcomes are: intent, phase, segment:card"):
+        train(config("task.outcomes=[mood]"), say=silent)
+    with pytest.raises(UserError, match=r"task.outcome_weights.mood: outcomes are: intent, phase, segment:card"):
+        train(config("task.outcome_weights.mood=2"), say=silent)
+    with pytest.raises(UserError, match=r"task.outcomes=3 is out of range"):
+        config("task.outcomes=3")
+
+
+def test_an_outcome_weighs_what_is_said_of_it_or_of_all(config: Callable[..., TrainConfig]) -> None:
+    task = config("task.weights.outcomes=0.5", "task.outcome_weights.intent=2").task
+
+    assert outcome_weights(task, [Outcome("phase", ("a", "b")), Outcome("intent", ("a", "b"))]) == [0.5, 2.0]
 
 
 def test_the_same_seed_gives_the_same_weights(

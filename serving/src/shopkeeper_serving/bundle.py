@@ -25,31 +25,37 @@ ENCODER: Final = "encoder.onnx"
 OUTCOMES: Final = "outcomes.json"
 """Brought by models that tell more than items; others have none."""
 
+ENCODER_KIND: Final = "encoder"
 BLEND: Final = "blend"
 
-ENCODERS: Final = ("sasrec", "gru4rec", "ligr")
-"""Families whose bundle holds an item table and the graph of an encoder."""
+SPARSE: Final = ("indptr", "indices", "values")
+"""Parts of a sparse table: where its rows begin, and the columns and values of their entries."""
 
 ARRAYS: Final = {
-    **dict.fromkeys(ENCODERS, (PRIOR, "items", "bias", "repeat")),
-    "popularity": (PRIOR,),
-    "repeat": (PRIOR,),
-    "item_knn": (PRIOR,),
-    "vmis_knn": (PRIOR, "sessions_indptr", "sessions_indices", "idf"),
+    ENCODER_KIND: (PRIOR, "items", "bias", "repeat"),
+    "prior": (PRIOR,),
+    "table": (PRIOR,),
+    "context": (PRIOR,),
+    "sessions": (PRIOR, "sessions_indptr", "sessions_indices", "sessions_values", "sessions_worth", "item_weight"),
+    "visitors": (PRIOR, "visitors_indptr", "visitors_indices", "visitors_values", "visitors_norm"),
     BLEND: (PRIOR, "weights", "ks"),
 }
-"""Arrays that each model family brings, as `<name>.npy`."""
+"""Arrays that each kind of model brings, as `<name>.npy`."""
 
 INPUTS: Final = "inputs"
 """An encoder's item table for reading steps, where it is not the one that scores."""
 
-TASK_ARRAYS: Final = {"item_knn": ("indptr", "indices", "values"), "vmis_knn": ("indptr", "indices")}
-"""Arrays that a family brings for each task, as `<name>_<task>.npy`."""
+TASK_ARRAYS: Final = dict.fromkeys(("table", "context", "sessions", "visitors"), SPARSE)
+"""Arrays that a kind brings for each task, as `<name>_<task>.npy`."""
 
 PARAMS: Final = {
-    "repeat": ("decay",),
-    "item_knn": ("decay",),
-    "vmis_knn": ("most_recent", "neighbours", "max_query"),
+    "table": ("decay", "prior_weight"),
+    "context": ("prior_weight",),
+    "sessions": (
+        *("most_recent", "neighbours", "max_query", "query_power", "query_rate"),
+        *("match_slope", "match_power", "place_rate"),
+    ),
+    "visitors": ("neighbours", "group_size", "step_decay", "group_decay", "own_share"),
 }
 MAX_TOLERANCE: Final = 0.01
 """A bundle whose own answers may be further off proves nothing by replaying them."""
@@ -72,6 +78,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format_version: int
     name: str
     version: str
+    kind: str
     family: str
     created: str
     tasks: list[str]
@@ -89,7 +96,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     score_tolerance: float
     files: dict[str, FileEntry]
     parts: dict[str, str] = {}
-    """Of a blend: the family of each part, whose files and params stand under its name and a dot."""
+    """Of a blend: the kind of each part, whose files and params stand under its name and a dot."""
 
 
 class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,10 +134,10 @@ def read_bundle(path: str | Path) -> Bundle:
         verify_file(folder, name, entry)
     for name in [ITEM_IDS, VOCABULARY, GOLDEN, *model_files(manifest)]:
         if name not in manifest.files:
-            raise BundleError(f"{folder / MANIFEST}: lists no {name}, which a {manifest.family} bundle needs")
+            raise BundleError(f"{folder / MANIFEST}: lists no {name}, which a bundle of kind {manifest.kind} needs")
     for name in needed_params(manifest):
         if name not in manifest.params:
-            raise BundleError(f"{folder / MANIFEST}: lacks params.{name}, which a {manifest.family} bundle needs")
+            raise BundleError(f"{folder / MANIFEST}: lacks params.{name}, which a bundle of kind {manifest.kind} needs")
     bundle = with_arrays(
         Bundle(
             path=folder,
@@ -168,22 +175,22 @@ def part_of(manifest: Manifest, name: str) -> Manifest:
     """The manifest as it were if the blend's part stood alone."""
     start = f"{name}."
     params = {key.removeprefix(start): value for key, value in manifest.params.items() if key.startswith(start)}
-    return msgspec.structs.replace(manifest, family=manifest.parts[name], params=params, parts={})
+    return msgspec.structs.replace(manifest, kind=manifest.parts[name], params=params, parts={})
 
 
 def speaker_of(manifest: Manifest) -> str | None:
     """The part of a blend that tells its outcomes: the first with an encoder."""
-    return next((name for name, family in manifest.parts.items() if family in ENCODERS), None)
+    return next((name for name, kind in manifest.parts.items() if kind == ENCODER_KIND), None)
 
 
 def model_files(manifest: Manifest) -> list[str]:
     """Files that the model's numbers are in, those of a blend's parts among them."""
-    own = [*(f"{name}.npy" for name in array_names(manifest)), *([ENCODER] if manifest.family in ENCODERS else [])]
+    own = [*(f"{name}.npy" for name in array_names(manifest)), *([ENCODER] if manifest.kind == ENCODER_KIND else [])]
     return own + [f"{name}.{file}" for name in manifest.parts for file in model_files(part_of(manifest, name))]
 
 
 def needed_params(manifest: Manifest) -> list[str]:
-    own = list(PARAMS.get(manifest.family, ()))
+    own = list(PARAMS.get(manifest.kind, ()))
     return own + [f"{name}.{param}" for name in manifest.parts for param in needed_params(part_of(manifest, name))]
 
 
@@ -196,13 +203,13 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = decode(file, Manifest)
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(f"{file}: format {manifest.format_version}, this version reads {FORMAT_VERSION}")
-    if manifest.family not in ARRAYS:
-        raise BundleError(f"{file}: unknown model family {manifest.family!r}")
-    if bool(manifest.parts) != (manifest.family == BLEND):
-        raise BundleError(f"{file}: parts are what a blend has, and it alone; this is a {manifest.family}")
-    for family in manifest.parts.values():
-        if family not in ARRAYS or family == BLEND:
-            raise BundleError(f"{file}: parts: unknown model family {family!r}")
+    if manifest.kind not in ARRAYS:
+        raise BundleError(f"{file}: unknown kind of model {manifest.kind!r}")
+    if bool(manifest.parts) != (manifest.kind == BLEND):
+        raise BundleError(f"{file}: parts are what a blend has, and it alone; this is of kind {manifest.kind}")
+    for kind in manifest.parts.values():
+        if kind not in ARRAYS or kind == BLEND:
+            raise BundleError(f"{file}: parts: unknown kind of model {kind!r}")
     if not 0 <= manifest.score_tolerance <= MAX_TOLERANCE:
         raise BundleError(f"{file}: score_tolerance={manifest.score_tolerance} is not between 0 and {MAX_TOLERANCE}")
     return manifest
@@ -215,16 +222,16 @@ def read_outcomes(folder: Path, manifest: Manifest) -> Outcomes:
         outcomes.check(manifest.tasks)
     except ValueError as error:
         raise BundleError(f"{file}: {error}") from error
-    if outcomes.outcomes and manifest.family not in ENCODERS and speaker_of(manifest) is None:
+    if outcomes.outcomes and manifest.kind != ENCODER_KIND and speaker_of(manifest) is None:
         raise BundleError(f"{file}: outcomes: a {manifest.family} bundle has no encoder that tells them")
     return outcomes
 
 
 def array_names(manifest: Manifest) -> list[str]:
-    """Names (without .npy) of the arrays the model family brings."""
-    per_task = TASK_ARRAYS.get(manifest.family, ())
-    own = [INPUTS] if manifest.family in ENCODERS and f"{INPUTS}.npy" in manifest.files else []
-    return [*ARRAYS[manifest.family], *own, *(f"{name}_{task}" for name in per_task for task in manifest.tasks)]
+    """Names (without .npy) of the arrays that this kind of model brings."""
+    per_task = TASK_ARRAYS.get(manifest.kind, ())
+    own = [INPUTS] if manifest.kind == ENCODER_KIND and f"{INPUTS}.npy" in manifest.files else []
+    return [*ARRAYS[manifest.kind], *own, *(f"{name}_{task}" for name in per_task for task in manifest.tasks)]
 
 
 def verify_file(folder: Path, name: str, entry: FileEntry) -> None:
@@ -275,12 +282,8 @@ def check_shapes(bundle: Bundle) -> None:
             raise BundleError(f"{bundle.file(name)}.npy: shape {array.shape} does not fit {manifest.num_items} items")
         if array.dtype.kind not in "fi":
             raise BundleError(f"{bundle.file(name)}.npy: type {array.dtype} is not numeric")
-    if manifest.family == "item_knn":
-        for task in manifest.tasks:
-            check_sparse(bundle, task, rows=manifest.num_items, columns=manifest.num_items)
-    if manifest.family == "vmis_knn":
-        check_sessions(bundle)
-    if manifest.family == BLEND:
+    check_tables(bundle)
+    if manifest.kind == BLEND:
         check_weights(bundle)
     for part in bundle.parts.values():
         check_shapes(part)
@@ -296,29 +299,45 @@ def check_weights(bundle: Bundle) -> None:
         raise BundleError(f"{bundle.file('weights')}.npy: shape {weights.shape}, expected {wanted}")
 
 
-def check_sessions(bundle: Bundle) -> None:
-    """Refuse tables that are no sparse matrices of items by sessions, and of sessions by items per task."""
-    count, sessions = bundle.manifest.num_items, len(bundle.arrays[f"indptr_{bundle.manifest.tasks[0]}"]) - 1
-    check_sparse(bundle, "", rows=count, columns=sessions)
+def check_tables(bundle: Bundle) -> None:
+    """Refuse what is no sparse table of the rows and columns that this kind of model needs."""
+    kind, items, arrays = bundle.manifest.kind, bundle.manifest.num_items, bundle.arrays
+    if kind not in TASK_ARRAYS:
+        return
+    rows = items
+    if kind == "context":
+        rows = sum(len(values) for values in bundle.vocabulary.context.values())
+    if kind in ("sessions", "visitors"):
+        rows = check_vector(bundle, "sessions_worth" if kind == "sessions" else "visitors_norm")
+        check_sparse(bundle, f"{kind}_{{}}", rows=items, columns=rows)
+    if "item_weight" in arrays:
+        check_vector(bundle, "item_weight", length=items)
     for task in bundle.manifest.tasks:
-        check_sparse(bundle, task, rows=sessions, columns=count)
-    if bundle.arrays["idf"].shape != (count,):
-        raise BundleError(f"{bundle.file('idf')}.npy: shape {bundle.arrays['idf'].shape} does not fit {count} items")
+        check_sparse(bundle, f"{{}}_{task}", rows=rows, columns=items)
+    for name in ("neighbours", "group_size", "most_recent", "max_query"):
+        if bundle.manifest.params.get(name, 1) < 1:
+            raise BundleError(f"{bundle.path / MANIFEST}: params.{name} is below 1")
 
 
-def check_sparse(bundle: Bundle, task: str, *, rows: int, columns: int) -> None:
-    """Refuse the table of a task (of the sessions, where it is "") if it is no sparse matrix of rows by columns."""
-    arrays = bundle.arrays
-    starts, places = (f"{name}_{task}" if task else f"sessions_{name}" for name in ("indptr", "indices"))
-    indptr, indices = arrays[starts], arrays[places]
+def check_vector(bundle: Bundle, name: str, *, length: int | None = None) -> int:
+    """Refuse an array that is no vector (of that length, if one is given, else of any but zero); its length."""
+    shape = bundle.arrays[name].shape
+    if len(shape) != 1 or not shape[0] or length not in (None, shape[0]):
+        raise BundleError(f"{bundle.file(name)}.npy: shape {shape} does not fit {bundle.manifest.num_items} items")
+    return int(shape[0])
+
+
+def check_sparse(bundle: Bundle, names: str, *, rows: int, columns: int) -> None:
+    """Refuse arrays that are no sparse table of rows by columns; `names` says what its parts are called."""
+    starts, places, weights = (names.format(part) for part in SPARSE)
+    indptr, indices, values = (bundle.arrays[name] for name in (starts, places, weights))
     begins = indptr.shape == (rows + 1,) and indptr.dtype.kind == "i" and (np.diff(indptr) >= 0).all()
     if not begins or (indptr[0], indptr[-1]) != (0, indices.size):
         raise BundleError(f"{bundle.file(starts)}.npy: does not say where the {rows} rows begin")
     if indices.ndim != 1 or indices.dtype.kind != "i" or not within(indices, columns):
         raise BundleError(f"{bundle.file(places)}.npy: is no list of places below {columns}")
-    values = arrays.get(f"values_{task}")
-    if values is not None and values.shape != indices.shape:
-        raise BundleError(f"{bundle.file(f'values_{task}')}.npy: shape {values.shape}, expected {indices.shape}")
+    if values.shape != indices.shape:
+        raise BundleError(f"{bundle.file(weights)}.npy: shape {values.shape}, expected {indices.shape}")
 
 
 def within(indices: npt.NDArray[Any], count: int) -> bool:

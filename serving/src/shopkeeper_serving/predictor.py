@@ -181,8 +181,8 @@ class Predictor:
         """Scores (B, H, V) that may be written to, and logits (B, C) of the outcomes."""
         if isinstance(self.scorer, Classifier):
             scores, logits = self.scorer.score_and_classify(inputs)
-            return np.array(scores), logits
-        return np.array(self.scorer.score(inputs)), np.zeros((len(inputs.event), 0), np.float32)
+            return np.array(scores, np.float32), logits
+        return np.array(self.scorer.score(inputs), np.float32), np.zeros((len(inputs.event), 0), np.float32)
 
     def named(self, best: Ranked, i: int) -> list[ScoredItem]:
         pairs = zip(best.item[i].tolist(), best.score[i].tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Scores of the whole catalogue for histories, one class per model family; NumPy and one ONNX graph."""
+"""Scores of the whole catalogue for histories, one class per kind of model; NumPy and one ONNX graph."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from shopkeeper_serving.bundle import BLEND, ENCODER, ENCODERS, INPUTS, OUTCOMES, PRIOR, Bundle, BundleError
+from shopkeeper_serving.bundle import BLEND, ENCODER, ENCODER_KIND, INPUTS, OUTCOMES, PRIOR, Bundle, BundleError
+from shopkeeper_serving.counted import ContextScorer, PriorScorer, SessionScorer, TableScorer, VisitorScorer
 from shopkeeper_serving.history import Inputs
 
 FloatArray = npt.NDArray[np.float32]
@@ -34,140 +35,17 @@ class Classifier(Scorer, Protocol):
 
 
 def make_scorer(bundle: Bundle) -> Scorer:
-    """The scorer of the bundle's model family."""
-    families: dict[str, Callable[[Bundle], Scorer]] = {
-        **dict.fromkeys(ENCODERS, EncoderScorer),
-        "popularity": PriorScorer,
-        "repeat": RepeatScorer,
-        "item_knn": NeighbourScorer,
-        "vmis_knn": SessionScorer,
+    """The scorer of the bundle's kind of model."""
+    kinds: dict[str, Callable[[Bundle], Scorer]] = {
+        ENCODER_KIND: EncoderScorer,
+        "prior": PriorScorer,
+        "table": TableScorer,
+        "context": ContextScorer,
+        "sessions": SessionScorer,
+        "visitors": VisitorScorer,
         BLEND: BlendScorer,
     }
-    return families[bundle.manifest.family](bundle)
-
-
-def history_weights(inputs: Inputs, decay: float) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Owner and weight decay ** steps_ago of every bag entry (N,)."""
-    width = inputs.event.shape[1]
-    owner = inputs.bag_cell // width
-    steps_ago = inputs.length[owner] - 1 - inputs.bag_cell % width
-    return owner, np.power(np.float32(decay), steps_ago.astype(np.float32))
-
-
-class PriorScorer:
-    """The same scores for everyone."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.prior = np.asarray(bundle.arrays[PRIOR], np.float32)
-
-    def score(self, inputs: Inputs) -> FloatArray:
-        return np.broadcast_to(self.prior, (len(inputs.event), *self.prior.shape))
-
-
-class RepeatScorer:
-    """Own counts, then popularity."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.prior = np.asarray(bundle.arrays[PRIOR], np.float32)
-        self.decay = bundle.manifest.params["decay"]
-
-    def score(self, inputs: Inputs) -> FloatArray:
-        scores = np.repeat(self.prior[None], len(inputs.event), axis=0)
-        owner, weight = history_weights(inputs, self.decay)
-        for h in range(scores.shape[1]):
-            np.add.at(scores[:, h], (owner, inputs.bag_item - 1), weight)
-        return scores
-
-
-class NeighbourScorer:
-    """Sum of the similarities to the items of the history, popularity between equals."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.prior = np.asarray(bundle.arrays[PRIOR], np.float32)
-        self.decay = bundle.manifest.params["decay"]
-        self.tables = [
-            (bundle.arrays[f"indptr_{t}"], bundle.arrays[f"indices_{t}"], bundle.arrays[f"values_{t}"])
-            for t in bundle.manifest.tasks
-        ]
-
-    def score(self, inputs: Inputs) -> FloatArray:
-        owner, weight = history_weights(inputs, self.decay)
-        count, items = len(inputs.event), self.prior.shape[1]
-        scores = np.empty((count, len(self.tables), items), np.float32)
-        for h, (indptr, indices, values) in enumerate(self.tables):
-            size, entry = row_entries(indptr, inputs.bag_item - 1)
-            near = np.repeat(owner * items, size) + indices[entry]
-            added = np.bincount(near, values[entry] * np.repeat(weight, size), minlength=count * items)
-            scores[:, h] = added.reshape(count, items).astype(np.float32) + np.float32(1e-3) * self.prior[h]
-        return scores
-
-
-class SessionScorer:
-    """VMIS-kNN: what the sessions hold that share items with the history; popularity between equals."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.prior = np.asarray(bundle.arrays[PRIOR], np.float32)
-        self.idf = np.asarray(bundle.arrays["idf"], np.float32)
-        self.index = (bundle.arrays["sessions_indptr"], bundle.arrays["sessions_indices"])
-        self.held = [(bundle.arrays[f"indptr_{t}"], bundle.arrays[f"indices_{t}"]) for t in bundle.manifest.tasks]
-        numbers = (int(bundle.manifest.params[name]) for name in ("most_recent", "neighbours", "max_query"))
-        self.most_recent, self.neighbours, self.max_query = numbers
-
-    def score(self, inputs: Inputs) -> FloatArray:
-        owner, session, value = self.near(inputs)
-        count, items = len(inputs.event), self.prior.shape[1]
-        scores = np.empty((count, len(self.held), items), np.float32)
-        for h, (indptr, indices) in enumerate(self.held):
-            size, entry = row_entries(indptr, session)
-            place = np.repeat(owner * items, size) + indices[entry]
-            added = np.bincount(place, np.repeat(value, size), minlength=count * items).reshape(count, items)
-            scores[:, h] = added * self.idf + 1e-6 * self.prior[h]
-        return scores
-
-    def near(self, inputs: Inputs) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Owner, number and worth of every neighbour; a higher number is a later session."""
-        owner, item, ago = self.query(inputs)
-        indptr, indices = self.index
-        size, entry = row_entries(indptr, item - 1)
-        steps = np.minimum(inputs.length - 1, self.max_query)[owner]
-        weight = np.repeat((steps - ago + 1) / np.maximum(steps, 1), size)
-        total = max(len(self.held[0][0]) - 1, 1)
-        keys, at = np.unique(np.repeat(owner, size) * total + indices[entry], return_inverse=True)
-        alike = np.bincount(at, weight, minlength=len(keys))
-        latest = np.full(len(keys), np.iinfo(np.int64).max)
-        np.minimum.at(latest, at, np.repeat(ago, size))
-        visitor, session = keys // total, keys % total
-        recent = first_of_groups(visitor, -session, self.most_recent)
-        best = recent[first_of_groups(visitor[recent], -alike[recent], self.neighbours, -session[recent])]
-        value = (alike * np.maximum(1 - 0.1 * latest, 0.0))[best] / self.neighbours
-        return visitor[best], session[best], value
-
-    def query(self, inputs: Inputs) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Owner, code and steps ago (1 = the latest step) of every distinct item of the last `max_query` steps."""
-        slots, width = inputs.seen.shape[1], inputs.event.shape[1]
-        ago = inputs.length[inputs.bag_cell // width] - inputs.bag_cell % width
-        latest = np.full(inputs.seen.size, np.iinfo(np.int64).max)
-        np.minimum.at(latest, inputs.bag_cell // width * slots + inputs.bag_slot, ago)
-        chosen = np.flatnonzero((inputs.seen.ravel() > 0) & (latest <= self.max_query))
-        return chosen // slots, inputs.seen.ravel()[chosen], latest[chosen]
-
-
-def row_entries(
-    indptr: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """How many entries each of the rows of a sparse table has, and the place of every one of them."""
-    begin = indptr[rows]
-    size = indptr[rows + 1] - begin
-    return size, np.repeat(begin - (np.cumsum(size) - size), size) + np.arange(size.sum())
-
-
-def first_of_groups(
-    group: npt.NDArray[np.int64], key: npt.NDArray[np.generic], keep: int, *ties: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Numbers of the `keep` entries of each group with the lowest key (then the lowest of each of `ties`)."""
-    order = np.lexsort([*reversed(ties), key, group])
-    ordered = group[order]
-    return order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < keep]
+    return kinds[bundle.manifest.kind](bundle)
 
 
 class EncoderScorer:
@@ -268,7 +146,7 @@ class BlendScorer:
 
     def __init__(self, bundle: Bundle) -> None:
         self.parts = {name: make_scorer(part) for name, part in bundle.parts.items()}
-        self.counted = [part.manifest.family not in ENCODERS for part in bundle.parts.values()]
+        self.counted = [part.manifest.kind != ENCODER_KIND for part in bundle.parts.values()]
         self.weights, self.ks = np.asarray(bundle.arrays["weights"], np.float32), np.asarray(bundle.arrays["ks"])
         self.speaker = next((part for part in self.parts.values() if isinstance(part, EncoderScorer)), None)
 
