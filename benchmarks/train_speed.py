@@ -138,7 +138,8 @@ def train_ours(folder: Path, epochs: int) -> dict[str, Any]:
     from shopkeeper.train.fit import train
     from shopkeeper.train.tracking import MODEL_FILE
 
-    overrides = [f"prepared={folder}/prepared", "task=next_any", f"loss.num_negatives={NEGATIVES}"]
+    overrides = [f"prepared={folder}/prepared", "task=next_any", "task.outcomes=none"]
+    overrides += [f"loss.num_negatives={NEGATIVES}"]
     overrides += [f"model.embed_dim={DIM}", f"model.num_layers={LAYERS}", f"model.num_heads={HEADS}"]
     overrides += [f"tracking.uri=sqlite:///{folder}/runs.db", f"tracking.artifacts={folder}/artifacts"]
     overrides += [f"tracking.runs_dir={folder}/runs", f"trainer.max_epochs={epochs}"]

@@ -70,7 +70,9 @@ def main() -> None:
 
 
 def read(file: Path) -> pd.DataFrame:
-    return pd.read_csv(file, dtype=str, parse_dates=["timestamp"])
+    log = pd.read_csv(file, dtype=str)
+    moment = pd.to_datetime(log["timestamp"], format="ISO8601", utc=True)
+    return log.assign(timestamp=moment.dt.tz_localize(None))  # RecTools takes no time zone
 
 
 def interactions(log: pd.DataFrame, user: pd.Series) -> pd.DataFrame:

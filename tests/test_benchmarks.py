@@ -72,6 +72,29 @@ def test_the_last_line_of_knn_latency_tells_its_figures(paper_split: Path) -> No
 
 
 @pytest.mark.slow
+def test_the_last_line_of_train_speed_tells_its_figures(tmp_path: Path) -> None:
+    """Without the peer, which only a run without --quick sets up."""
+    sessions = pd.DataFrame({"session": np.repeat(np.arange(3600), 3), "pos": np.tile([0, 1, 2], 3600)})
+    sessions["item"] = (sessions["session"] * 7 + sessions["pos"]) % 40 + 1
+    sessions.to_parquet(tmp_path / "train.parquet")
+    command = [sys.executable, str(BENCHMARKS / "train_speed.py"), str(tmp_path), "--quick"]
+
+    done = subprocess.run([*command, f"--peer={tmp_path / 'none'}"], check=True, capture_output=True, text=True)
+
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["benchmark"] == "train_speed"
+    assert set(told["figures"]) == {
+        "epoch_speed_over_rectools",
+        "memory_over_rectools",
+        "time_to_quality_over_rectools",
+        "share_of_matmul_peak",
+    }
+    assert told["figures"]["epoch_speed_over_rectools"] is None
+    assert 0 < told["figures"]["share_of_matmul_peak"] < 1
+    assert "RecTools is not measured" in done.stdout
+
+
+@pytest.mark.slow
 def test_the_last_line_of_ranking_speed_tells_its_figures(paper_split: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "ranking_speed.py"), str(paper_split), "--quick"]
 
