@@ -137,6 +137,12 @@ def test_a_sweep_runs_each_value(call: Call, shops: dict[str, Prepared], tmp_pat
         ("optimizer.warmup_steps=-5", "optimizer.warmup_steps=-5 is out of range"),
         ("protocol.cutoff=5", "protocol"),
         ("task.weights.next=0", "task.weights.next=0.0 is out of range: it must be above 0"),
+        ("optimizer.heads_lr=0", "optimizer.heads_lr=0.0 is out of range: it must be above 0"),
+        ("task.outcome_weights.intent=0", "task.outcome_weights.intent=0.0 is out of range: it must be above 0"),
+        ("calibration.coverage=1", "calibration.coverage=1.0 is out of range: it must be between 0 and 1"),
+        ("calibration.borrowed=0", "calibration.borrowed=0.0 is out of range: it must be above 0"),
+        ("calibration.least=0", "calibration.least=0 is out of range: it must be at least 1"),
+        ("depth.error=0", "depth.error=0.0 is out of range: it must be between 0 and 1"),
     ],
 )
 def test_a_value_that_cannot_be_is_named(call: Call, shops: dict[str, Prepared], override: str, message: str) -> None:

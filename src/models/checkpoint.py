@@ -97,12 +97,12 @@ def load_model(path: Path) -> SessionModel:
         tasks=content["tasks"],
         max_len=content["max_len"],
         facts=content["facts"],
-        outcomes=[Outcome(name, tuple(classes)) for name, classes in content["outcomes"]],
+        outcomes=[Outcome(name, tuple(classes)) for name, classes in content.get("outcomes", [])],
     )
     if isinstance(model, CountedModel):
         model.set_tables(content["state"])
     else:
         model.load_state_dict(content["state"])
-    if content["calibration"]:
+    if content.get("calibration"):
         model.calibration = Calibration.from_dict(content["calibration"])
     return model.eval()

@@ -115,7 +115,7 @@ class OutcomeHeads(nn.Module):
         latest = F.one_hot(event, self.num_events + 1).to(vectors.dtype)
         counts = torch.log1p(latest.cumsum(dim=1))
         number = torch.arange(width, device=vectors.device).clamp(max=FIRST_STEPS)
-        first = F.one_hot(number, FIRST_STEPS + 1).to(vectors.dtype).expand(len(vectors), -1, -1)
+        first = F.one_hot(number, FIRST_STEPS + 1).to(vectors.dtype).expand(vectors.shape[0], -1, -1)
         before = torch.cat([time[:, :1], time[:, :-1]], dim=1)
         elapsed = torch.where((time >= 0) & (before >= 0), time - before, 0).clamp(min=0).cumsum(dim=1)
         days = torch.log1p(elapsed.to(vectors.dtype) / 86400.0)[:, :, None]

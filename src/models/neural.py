@@ -246,7 +246,7 @@ class NeuralModel(SessionModel):
     def outcome_logits(self, hidden: Tensor, vectors: Tensor, event: Tensor, time: Tensor, length: Tensor) -> Tensor:
         """Raw logits (B, C) after the last token, from what is known after each."""
         if self.outcome_heads is None:
-            return hidden.new_zeros(len(hidden), 0)
+            return hidden.new_zeros(hidden.shape[0], 0)  # never len(): the exporter would take it for a constant
         return at_last(self.outcome_heads(hidden, vectors, event, time), length)
 
 

@@ -86,7 +86,7 @@ def fit_outcomes(
     places, visitor = buckets(validation.moments.k, validation.ks), validation.moments.visitor
     scales: dict[str, list[float]] = {}
     segments: dict[str, float | None] = {}
-    said = classify_all(model, validation.prepared, validation.moments)
+    said = classify_all(model, validation.prepared, validation.moments) if model.outcomes else []
     for outcome, raw, prior in zip(model.outcomes, said, model.outcome_priors(), strict=True):
         label = validation.labels[outcome.name]
         known = label != MASKED
@@ -103,11 +103,12 @@ def fit_outcomes(
         )
         if outcome.name.startswith(s.SEGMENT_PREFIX):
             scale = torch.tensor(scales[outcome.name])[torch.from_numpy(places)]
-            answered = scaled(torch.from_numpy(raw), prior, scale).exp().numpy()[known]
+            answered = scaled(torch.from_numpy(raw), prior, scale).exp().numpy()
+            asked = known & (raw != prior.numpy()).any(axis=1)  # whom nothing is known of is welcomed, not addressed
             segments[outcome.name] = least_threshold(
-                answered.max(axis=1),
-                answered.argmax(axis=1) != label[known],
-                visitor[known],
+                answered[asked].max(axis=1),
+                answered[asked].argmax(axis=1) != label[asked],
+                visitor[asked],
                 rate=depth.error,
                 confidence=depth.confidence,
             )

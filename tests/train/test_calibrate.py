@@ -1,26 +1,38 @@
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from shopkeeper.config import TrainConfig
+from shopkeeper.config import CalibrationConfig, DepthConfig, ProtocolConfig, TrainConfig
+from shopkeeper.data.batches import Batch, Vocabulary
+from shopkeeper.data.outcomes import Outcome
+from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.targets import Ragged
+from shopkeeper.data.windows import train_window
+from shopkeeper.models.baselines import Popularity
 from shopkeeper.models.calibration import Calibration, scaled
 from shopkeeper.models.checkpoint import load_model
+from shopkeeper.models.contract import FitData
 from shopkeeper.train import tracking as names
 from shopkeeper.train.calibrate import (
+    calibrate,
     conformal_threshold,
     error_bound,
+    fit_outcomes,
     fit_scales,
     fit_sets,
     fit_temperatures,
     least_threshold,
     lowest,
     only_catalogue,
+    rankings,
 )
 from shopkeeper.train.fit import train
+from shopkeeper.train.validation import Validation
 
 HALF = np.log([0.5, 0.5])
 BORROWED, DOUBT = 1e-6, 0.0
@@ -157,3 +169,72 @@ def test_a_run_keeps_its_calibration_and_its_refit_takes_it_over(calibrated: Any
     assert list(first.calibration.sets) == list(first.calibration.temperature) == ["purchase", "next"]
     assert all(len(numbers) == 6 for numbers in first.calibration.scales.values())
     assert all(0 <= threshold <= 1 for numbers in first.calibration.sets.values() for threshold in numbers)
+
+
+class Card(Popularity):
+    """Says the same of every visitor's card; the prior is three to one that there is none."""
+
+    said = (0.75, 0.25)
+
+    def outcome_priors(self) -> list[Tensor]:
+        return [torch.tensor([0.75, 0.25]).log()]
+
+    def classify(self, batch: Batch) -> list[Tensor]:
+        return [torch.tensor(self.said).log().expand(len(batch.event), -1)]
+
+
+def outcomes_of(prepared: Prepared, said: tuple[float, float], *, error: float) -> tuple[Any, Any]:
+    card = Outcome("segment:card", ("no", "yes"))
+    protocol = ProtocolConfig(ks=[0, 1, 2], cutoff=20, max_examples=1000, resamples=10, seed=0)
+    validation = Validation.of(prepared, ["purchase"], protocol, primary="purchase", outcomes=[card])
+    model = Card(vocabulary=Vocabulary.of(prepared, refit=False), tasks=["purchase"], max_len=10, window_days=None)
+    model.outcomes, model.said = [card], said
+    settings = CalibrationConfig(coverage=0.9, borrowed=10, doubt=10, least=5)
+    depth = DepthConfig(error=error, miss=0.5, confidence=0.95)
+    return fit_outcomes(model, validation, settings, depth, lambda text: None)
+
+
+def test_whom_nothing_is_known_of_is_not_addressed(shops: dict[str, Prepared]) -> None:
+    _, by_prior = outcomes_of(shops["clicks"], (0.75, 0.25), error=0.99)
+    scales, by_head = outcomes_of(shops["clicks"], (0.7, 0.3), error=0.99)
+
+    assert by_prior == {"segment:card": None}
+    assert by_head == {"segment:card": 0.0}
+    assert len(scales["segment:card"]) == 3
+
+
+def test_a_model_without_outcomes_has_no_scales(shops: dict[str, Prepared]) -> None:
+    prepared = shops["clicks"]
+    protocol = ProtocolConfig(ks=[0, 1], cutoff=20, max_examples=100, resamples=10, seed=0)
+    validation = Validation.of(prepared, ["purchase"], protocol, primary="purchase")
+    model = Popularity(vocabulary=Vocabulary.of(prepared, refit=False), tasks=["purchase"], max_len=9, window_days=None)
+    model.fit(FitData(prepared, train_window(prepared), model.vocabulary))
+    settings = CalibrationConfig(coverage=0.9, borrowed=10, doubt=10, least=5)
+
+    found = calibrate(
+        model, validation, settings, DepthConfig(error=0.1, miss=0.5, confidence=0.95), say=lambda text: None
+    )
+
+    assert (found.scales, found.depth.segments) == ({}, {})
+    assert [len(found.sets["purchase"]), len(found.temperature["purchase"])] == [2, 2]
+
+
+def test_sets_hold_their_share_of_the_moments_they_were_fitted_on(shops: dict[str, Prepared]) -> None:
+    prepared = shops["clicks"]
+    protocol = ProtocolConfig(ks=[0, 1], cutoff=20, max_examples=1000, resamples=10, seed=0)
+    validation = Validation.of(prepared, ["purchase"], protocol, primary="purchase")
+    examples, targets = validation.examples["purchase"]
+    model = Popularity(vocabulary=Vocabulary.of(prepared, refit=False), tasks=["purchase"], max_len=9, window_days=None)
+    model.fit(FitData(prepared, train_window(prepared), model.vocabulary))
+    inside = only_catalogue(targets, model.vocabulary.num_items)
+
+    found = rankings(model, prepared, examples, inside, task="purchase", temperature=[1.0, 1.0], ks=[0, 1])
+
+    probability = torch.softmax(model.prior_scores()[0], dim=0).numpy()
+    best = np.array([probability[inside.items[a:b] - 1].max() for a, b in pairwise(inside.offsets)])
+    expected = np.array([probability[probability >= own].sum() - own for own in best])  # with ties
+    np.testing.assert_allclose(found.before, expected, atol=1e-5)
+    np.testing.assert_allclose(found.shortlist, np.sort(probability)[-20:].sum(), rtol=1e-5)
+    assert found.hit.tolist() == [(probability >= own).sum() <= 20 for own in best]
+    (threshold,) = fit_sets(found.before, np.zeros(len(best), int), 1, coverage=0.8, least=5)
+    assert (found.before < threshold).mean() >= 0.8
