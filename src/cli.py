@@ -18,6 +18,7 @@ COMMANDS = {
     "prepare": "turn a raw log into a prepared dataset",
     "audit": "check a prepared dataset for leaks, and draw what kind of data it is",
     "train": "fit a model, resume a run, or refit a finished one on everything",
+    "tune": "search the values of one family or several under one budget",
     "evaluate": "judge a run on test strangers beside the baselines, and write the report",
     "export": "turn a finished run into a bundle",
     "predict": "answer a file of histories from a bundle",

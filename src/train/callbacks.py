@@ -1,20 +1,25 @@
 """What happens around Lightning's epochs: validate, log, keep checkpoints, stop in time."""
 
 import logging
+import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from shopkeeper.config import EarlyStoppingConfig
 from shopkeeper.train.module import TrainingModule
-from shopkeeper.train.tracking import TrackedRun
+from shopkeeper.train.tracking import PRIMARY, TrackedRun
 from shopkeeper.train.validation import Validation
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 MONITOR = "val_epoch/mean"
 """What stops training and picks the checkpoint: the mean ndcg of the model's tasks; run=best compares val/primary."""
+PRIMARY_EPOCH = "val_epoch/primary"
+"""What `val/primary` is after each epoch."""
 
 
 def callbacks(run: TrackedRun, validation: Validation | None, stopping: EarlyStoppingConfig) -> list[pl.Callback]:
@@ -62,6 +67,8 @@ class EpochLog(pl.Callback):
         metrics = self.validation.metrics(pl_module.judged)
         mean = self.validation.mean(metrics)
         pl_module.log(MONITOR, mean, prog_bar=True)
+        if PRIMARY in metrics:
+            pl_module.log(PRIMARY_EPOCH, metrics[PRIMARY])
         measured |= {MONITOR: mean}
         measured |= {name.replace("val/", "val_epoch/"): v for name, v in metrics.items() if "/k" not in name}
         pl_module.train()
@@ -78,6 +85,18 @@ class StayStopped(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.stop.wait_count >= self.stop.patience:
             trainer.should_stop = True
+
+
+@contextmanager
+def interrupts_raised() -> Iterator[None]:
+    """Ctrl-C inside comes out as what it is: Lightning would end the process, and ignore every further Ctrl-C."""
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from error
 
 
 def quiet_lightning() -> None:

@@ -1,7 +1,7 @@
 """Fit one model: a config in, a finished run with a checkpoint out."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from shopkeeper.models.contract import FitData, SessionModel
 from shopkeeper.models.criteria import make_criterion
 from shopkeeper.models.neural import NeuralModel
 from shopkeeper.train import tracking
-from shopkeeper.train.callbacks import BEST, LAST, callbacks, quiet_lightning
+from shopkeeper.train.callbacks import BEST, LAST, callbacks, interrupts_raised, quiet_lightning
 from shopkeeper.train.module import TrainingModule
 from shopkeeper.train.record import check_dataset, family_of, record, recorded, tags_of
 from shopkeeper.train.tracking import Store, TrackedRun
@@ -41,10 +41,21 @@ class Setting:
     facts: dict[str, Any]
     run: TrackedRun
     validation: Validation | None  # None for a refit, which judges nothing
+    extra: Sequence[pl.Callback] = ()  # callbacks of whoever asked for the fit
 
 
-def train(config: TrainConfig, *, say: Say = print) -> TrackedRun:
+def train(
+    config: TrainConfig,
+    *,
+    say: Say = print,
+    started: Callable[[TrackedRun], None] | None = None,
+    extra: Sequence[pl.Callback] = (),
+) -> TrackedRun:
     """Train, resume or refit as the config says; return the finished run.
+
+    Args:
+        started: told the new run before anything is trained.
+        extra: callbacks beside our own, after them.
 
     Raises:
         UserError: when the data cannot support the task, the split is empty, or a run cannot be found or resumed.
@@ -64,10 +75,12 @@ def train(config: TrainConfig, *, say: Say = print) -> TrackedRun:
         run = store.start(name=family_of(config), tags=tags_of(config, prepared))
         record(run, config, prepared)
         say(f"run {run.run_id}: {family_of(config)}")
+        if started is not None:
+            started(run)
     with run.ending_known():
         if run.tags.get(tracking.REFIT_OF):
             return finish_refit(setting_of(config, prepared, run, say, refit=True), steps_of(store, run), say)
-        return fit_and_judge(setting_of(config, prepared, run, say, refit=False), say)
+        return fit_and_judge(replace(setting_of(config, prepared, run, say, refit=False), extra=extra), say)
 
 
 def fit_and_judge(setting: Setting, say: Say) -> TrackedRun:
@@ -200,7 +213,8 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
     last = folder / LAST
     if last.exists():  # Lightning draws the first epoch's batches before it tells which epoch it is
         batches.set_epoch(int(torch.load(last, weights_only=False)["epoch"]) + 1)
-    trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+    with interrupts_raised():
+        trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=False)
     if steps is None:
         best = torch.load(folder / BEST, weights_only=False)
         module.load_state_dict(best["state_dict"])
@@ -224,7 +238,7 @@ def make_trainer(setting: Setting, steps: int | None) -> pl.Trainer:
     try:
         return pl.Trainer(
             **trainer_options(config, steps),
-            callbacks=callbacks(setting.run, setting.validation, config.early_stopping),
+            callbacks=[*callbacks(setting.run, setting.validation, config.early_stopping), *setting.extra],
             logger=False,
             gradient_clip_val=config.optimizer.clip_norm,
         )

@@ -33,6 +33,10 @@ ANSWER_SECONDS = 10
 """How long a tracking server may take to answer at all."""
 
 
+class Unreachable(UserError):
+    """The store of runs does not answer."""
+
+
 @dataclass(frozen=True)
 class TrackedRun:
     """A run of the store, and the way to its files."""
@@ -57,6 +61,10 @@ class TrackedRun:
     def can_resume(self) -> bool:
         """Whether its configuration and its checkpoint folder are still there."""
         return CHECKPOINTS in self.tags and (self.checkpoints / CONFIG_FILE).is_file()
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        for name, value in tags.items():
+            self.store.client.set_tag(self.run_id, name, value)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         for name, value in params.items():
@@ -119,7 +127,7 @@ class Store:
             self.experiment_id = self._experiment()
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"tracking.uri={config.uri}: the MLflow store cannot be reached: {reason}") from error
+            raise Unreachable(f"tracking.uri={config.uri}: the MLflow store cannot be reached: {reason}") from error
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.config.experiment)
