@@ -1,21 +1,33 @@
-"""Runs: where their parameters, metrics and files are kept. The only module that imports MLflow.
+"""Runs: where their parameters, metrics and files are kept.
 
 A run carries, as tags, what later stages need to find it: its model family, the content hash of the dataset, and for
 a refit the run it repeats. Files are kept as MLflow artifacts; while a run trains, its checkpoints lie in
-`<runs_dir>/<run id>`, where `resume` finds them after a crash.
+`<runs_dir>/<run id>`, where `resume` finds them after a crash, and where records wait for a server that is away.
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from shopkeeper.config import TrackingConfig, UserError
+from shopkeeper.train.delivery import (
+    END,
+    FILE,
+    METRICS,
+    PARAMS,
+    TAGS,
+    check_answer,
+    is_away,
+    now,
+    take,
+    troubles,
+)
+from shopkeeper.train.outbox import Outbox, Record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -29,8 +41,6 @@ PRIMARY = "val/primary"
 MODEL_FILE = "model.pt"
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
-ANSWER_SECONDS = 10
-"""How long a tracking server may take to answer at all."""
 
 
 class Unreachable(UserError):
@@ -50,12 +60,26 @@ class TrackedRun:
 
     @property
     def metrics(self) -> dict[str, float]:
-        return dict(self.store.client.get_run(self.run_id).data.metrics)
+        """The last value of each metric, those included that the server has not taken yet."""
+        kept: dict[str, float] = {}
+        for record in self.pending():
+            kept |= record.content["values"] if record.kind == METRICS else {}
+        try:
+            return dict(self.store.client.get_run(self.run_id).data.metrics) | kept
+        except troubles() as error:
+            if not kept or not is_away(self.store.config.uri, error):
+                raise
+            return kept
 
     @property
     def checkpoints(self) -> Path:
         """Local folder of the checkpoints of a run in training."""
-        return Path(self.tags[CHECKPOINTS])
+        return self.folder if self.folder.is_dir() else Path(self.tags[CHECKPOINTS])
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine keeps what belongs to the run."""
+        return Path(self.store.config.runs_dir).resolve() / self.run_id
 
     @property
     def can_resume(self) -> bool:
@@ -63,19 +87,54 @@ class TrackedRun:
         return CHECKPOINTS in self.tags and (self.checkpoints / CONFIG_FILE).is_file()
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        for name, value in tags.items():
-            self.store.client.set_tag(self.run_id, name, value)
+        self.tell(TAGS, {"values": dict(tags)})
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        for name, value in params.items():
-            self.store.client.log_param(self.run_id, name, str(value)[:6000])
+        self.tell(PARAMS, {"values": {name: str(value)[:6000] for name, value in params.items()}})
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
-        for name, value in metrics.items():
-            self.store.client.log_metric(self.run_id, name, value, step=step)
+        self.tell(METRICS, {"values": dict(metrics), "step": step, "time": now()})
 
     def log_file(self, path: Path) -> None:
-        self.store.client.log_artifact(self.run_id, str(path))
+        self.tell(FILE, {"path": str(path.resolve())})
+
+    def finish(self, status: str = "FINISHED") -> None:
+        self.tell(END, {"status": status, "time": now()})
+
+    def tell(self, kind: str, content: dict[str, Any]) -> None:
+        """Hand a record to the store; one that is away gets it later, in its turn."""
+        outbox = Outbox(self.folder)
+        if not outbox.pending():
+            try:
+                take(self.store.client, self.run_id, kind, content)
+                return
+            except troubles() as error:
+                if not is_away(self.store.config.uri, error):
+                    raise
+            print(f"{self.store.config.uri} does not answer: records wait in {outbox.folder}", file=sys.stderr)
+            outbox.add(kind, content)
+            return
+        outbox.add(kind, content)
+        self.deliver()
+
+    def pending(self) -> list[Record]:
+        """What the store has still to take."""
+        return Outbox(self.folder).pending()
+
+    def deliver(self) -> int:
+        """Hand over what waits, as far as the store takes it; the number of records that went."""
+        outbox = Outbox(self.folder)
+        waiting = outbox.pending()
+        for sent, record in enumerate(waiting):
+            try:
+                check_answer(self.store.config.uri)
+                take(self.store.client, self.run_id, record.kind, record.content)
+            except troubles() as error:
+                if not is_away(self.store.config.uri, error):
+                    raise
+                return sent
+            outbox.mark(record)
+        return len(waiting)
 
     def file(self, name: str) -> Path:
         """A local copy of one of the run's files.
@@ -94,9 +153,6 @@ class TrackedRun:
         """A metric's values in the order of their steps, the last one logged for each."""
         points = {m.step: m.value for m in self.store.client.get_metric_history(self.run_id, metric)}
         return [points[step] for step in sorted(points)]
-
-    def finish(self, status: str = "FINISHED") -> None:
-        self.store.client.set_terminated(self.run_id, status)
 
     @contextmanager
     def ending_known(self) -> Iterator[None]:
@@ -153,6 +209,7 @@ class Store:
             UserError: when there is no such run, it has finished, or its checkpoints are gone.
         """
         run = self.get(run_id)
+        run.deliver()
         if self._status(run_id) == "FINISHED":
             raise UserError(f"resume={run_id}: that run has finished; start a new one, or refit it with refit={run_id}")
         if CHECKPOINTS not in run.tags or not run.checkpoints.is_dir():
@@ -233,18 +290,6 @@ class Store:
         return str(self.client.get_run(run_id).info.status)
 
 
-def check_answer(uri: str) -> None:
-    """Try a server once: MLflow itself would try for minutes.
-
-    Raises:
-        OSError: when nothing answers there.
-    """
-    if not uri.startswith(("http://", "https://")):
-        return
-    with suppress(HTTPError), urlopen(uri, timeout=ANSWER_SECONDS):  # an error page is an answer
-        pass
-
-
 def database_uri(uri: str) -> str:
     """The URI itself; of an SQLite file its absolute form, as MLflow goes by its name even if the folder changes."""
     from sqlalchemy.engine import make_url
@@ -274,6 +319,7 @@ def quiet_mlflow() -> None:
     import logging
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # seven would stop training for minutes
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")  # MLflow sets its loggers up anew when it is imported
