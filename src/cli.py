@@ -20,8 +20,10 @@ COMMANDS = {
     "train": "fit a model, resume a run, or refit a finished one on everything",
     "tune": "search the values of one family or several under one budget",
     "evaluate": "judge a run on test strangers beside the baselines, and write the report",
+    "compare": "tell whether one run beats another on the same test strangers",
     "export": "turn a finished run into a bundle",
     "predict": "answer a file of histories from a bundle",
+    "sync": "deliver what runs kept while their tracking server was away",
     "demo": "all of it on dunnhumby's Complete Journey, ending with a served answer",
     "forget": "take a person out of prepared datasets, and tell what was trained with them",
     "doctor": "tell what is installed, which device is used and what is missing",
@@ -89,6 +91,8 @@ def execute(command: str, arguments: list[str]) -> None:
 
     if command == "inspect":
         arguments = with_log(arguments)
+    if command == "compare":
+        arguments = with_runs(arguments)
     # flags last: argparse takes overrides in one piece only, and --info would take the next one for its value
     overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in arguments if a not in overrides]
@@ -110,6 +114,13 @@ def with_log(arguments: list[str]) -> list[str]:
         (tables if bare else others).append(argument)
         takes_value = flag and argument in VALUE_FLAGS
     return [f"log=[{','.join(map(quoted, tables))}]", *others] if tables else others
+
+
+def with_runs(arguments: list[str]) -> list[str]:
+    """The arguments of `compare` with `run=A run=B` as one override of `runs`, since Hydra keeps the last of a key."""
+    runs = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
+    others = [argument for argument in arguments if not argument.startswith("run=")]
+    return [f"runs=[{','.join(runs)}]", *others] if runs else others
 
 
 def quoted(path: str) -> str:

@@ -8,4 +8,7 @@ SCHEMA = TrainConfig
 
 def run(config: TrainConfig) -> None:
     finished = train(config)
+    waiting = len(finished.pending())
+    if waiting:
+        print(f"{waiting} records wait for {config.tracking.uri}; once it answers, deliver them with: shopkeeper sync")
     print(f"run: {finished.run_id}")

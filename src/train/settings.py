@@ -1,10 +1,10 @@
-"""Typed schema of `shopkeeper tune`: what is tried, for how long, and where the study is kept."""
+"""Typed schemas of `shopkeeper tune`, `compare` and `sync`."""
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from shopkeeper.config import TrackingConfig, UserError, require
+from shopkeeper.config import ProtocolConfig, TrackingConfig, UserError, require
 
 SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
@@ -65,3 +65,22 @@ class TuneConfig:
     def seconds(self) -> float:
         """The time budget of a family; infinite where there is none."""
         return seconds(self.timeout, key="timeout") if self.timeout is not None else float("inf")
+
+
+@dataclass(kw_only=True)
+class SyncConfig:
+    tracking: TrackingConfig
+
+
+@dataclass(kw_only=True)
+class CompareConfig:
+    """Two runs, the second the one that the first is measured against."""
+
+    prepared: str
+    runs: list[str]
+    output: str | None
+    protocol: ProtocolConfig
+    tracking: TrackingConfig
+
+    def __post_init__(self) -> None:
+        require(len(self.runs) == 2, "runs", self.runs, "two runs: run=A run=B")

@@ -27,7 +27,7 @@ from shopkeeper.train.delivery import (
     take,
     troubles,
 )
-from shopkeeper.train.outbox import Outbox, Record
+from shopkeeper.train.outbox import OUTBOX_FILE, Outbox, Record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -266,6 +266,11 @@ class Store:
         open_runs = [TrackedRun(r.info.run_id, self) for r in runs if r.info.status != "FINISHED"]
         resumable = [run for run in open_runs if run.can_resume]
         return (done[-1] if done else None, resumable[-1] if resumable else None)
+
+    def waiting(self) -> list[TrackedRun]:
+        """Runs of this machine with records that no server has taken yet."""
+        folders = sorted(file.parent for file in Path(self.config.runs_dir).glob(f"*/{OUTBOX_FILE}"))
+        return [run for run in (TrackedRun(folder.name, self) for folder in folders) if run.pending()]
 
     def on_datasets(self, hashes: list[str]) -> list[TrackedRun]:
         """Every run, finished or not, that was trained on one of the datasets."""
