@@ -214,10 +214,15 @@ class ExportConfig:
     refit: bool
     golden: int
     seed: int
+    register: Any
+    champion: str
+    protocol: ProtocolConfig
     tracking: TrackingConfig
 
     def __post_init__(self) -> None:
         require(self.golden >= 32, "golden", self.golden, "at least 32")
+        require(isinstance(self.register, bool | str | None), "register", self.register, "true, false or a name")
+        require(self.champion in ("auto", "force", "keep"), "champion", self.champion, "auto, force or keep")
 
 
 @dataclass(kw_only=True)

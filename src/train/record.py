@@ -3,7 +3,9 @@
 import hashlib
 import importlib
 import json
+import subprocess
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -12,6 +14,9 @@ from shopkeeper.config import TrainConfig, UserError, configure, parse
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.train import tracking
 from shopkeeper.train.tracking import TrackedRun
+
+GIT_COMMIT = "mlflow.source.git.commit"
+"""The tag that MLflow's own pages show as a run's version."""
 
 
 def family_of(config: TrainConfig) -> str:
@@ -29,7 +34,18 @@ def tags_of(config: TrainConfig, prepared: Prepared) -> dict[str, str]:
         tracking.DATASET_HASH: prepared.content_hash,
         tracking.FAMILY: family_of(config),
         tracking.CONFIG_HASH: config_hash(config),
-    }
+    } | ({GIT_COMMIT: commit} if (commit := git_commit()) else {})
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this code lies in; None where it was installed from a package."""
+    here = Path(__file__).resolve()
+    try:
+        for question in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
+            asked = subprocess.run(["git", *question], cwd=here.parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return asked.stdout.strip()
 
 
 def config_hash(config: TrainConfig) -> str:
