@@ -44,8 +44,9 @@ def by_interval(difference: Mapping[str, Any] | None, champion: Version) -> Deci
         f"{difference['mean']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}] {difference['metric']} "
         f"over strangers' {POOLED}"
     )
-    said = {"better": "it beats", "worse": "it loses to"}.get(difference["verdict"], f"{difference['verdict']} to")
-    return Decision(difference["verdict"] == "better", f"{said} version {champion.number}: {numbers}")
+    said = {"better": "it beats", "worse": "it loses to", "no difference": "no difference to"}
+    words = said.get(difference["verdict"], f"{difference['verdict']} to tell it from")
+    return Decision(difference["verdict"] == "better", f"{words} version {champion.number}: {numbers}")
 
 
 def figures(metrics: Mapping[str, Any], subject: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """shopkeeper export: a finished run -> a bundle, and where asked a version in the model registry."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from shopkeeper.export.champion import Decision, by_interval, figures, known_bef
 from shopkeeper.models.checkpoint import load_model
 from shopkeeper.stages.compare import Contest
 from shopkeeper.stages.evaluate import evaluate
+from shopkeeper.train.experiment import NOT_ITS_OWN
 from shopkeeper.train.record import GIT_COMMIT
 from shopkeeper.train.registry import CHAMPION, JUDGED_RUN, Registry, Version
 from shopkeeper.train.tracking import (
@@ -90,4 +92,6 @@ def lineage(shipped: TrackedRun, judged: TrackedRun) -> dict[str, str]:
     """Where a version comes from: data, configuration, code, and the run that was judged."""
     tags = shipped.tags
     kept = {name: tags[name] for name in (DATASET_HASH, FAMILY, CONFIG_HASH, GIT_COMMIT, REFIT_OF) if name in tags}
-    return kept | {JUDGED_RUN: judged.run_id, "shopkeeper.config": shipped.file(CONFIG_FILE).read_text()}
+    config = json.loads(shipped.file(CONFIG_FILE).read_text())
+    decisive = {key: value for key, value in config.items() if key not in NOT_ITS_OWN}
+    return kept | {JUDGED_RUN: judged.run_id, "shopkeeper.config": json.dumps(decisive)}

@@ -64,3 +64,31 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainConfig, int], Tra
         return TrackedRun(open_run.info.run_id, store)
 
     return run
+
+
+def trial(number: int, state: str, value: float | None, seconds: float, **changes: Any) -> dict[str, Any]:
+    made = {"number": number, "state": state, "value": value, "seconds": seconds, "epochs": [], "error": None}
+    return made | {"params": {}, "run": f"run{number}"} | changes
+
+
+@pytest.fixture
+def facts() -> dict[str, Any]:
+    """What the report of a study is made of: three complete trials, and one of each other end."""
+    return {
+        "family": "sasrec",
+        "study": "s/sasrec",
+        "best": 1,
+        "space": [
+            {"key": "lr", "type": "float", "low": 0.001, "high": 0.1, "log": True, "values": []},
+            {"key": "dim", "type": "choice", "low": 0.0, "high": 0.0, "log": False, "values": [32, 64]},
+        ],
+        "importance": {"lr": 0.7, "dim": 0.3},
+        "trials": [
+            trial(0, "complete", 0.2, 10.0, params={"lr": 0.001, "dim": 32}),
+            trial(1, "complete", 0.3, 12.0, params={"lr": 0.1, "dim": 64}),
+            trial(2, "pruned", None, 4.0, epochs=[0.1, 0.15, 0.12]),
+            trial(3, "complete", 0.25, 11.0, params={"lr": 0.01, "dim": 32}),
+            trial(4, "failed", None, 1.0, error="the loss is nan"),
+            trial(5, "stopped", None, 900.0),
+        ],
+    }
