@@ -52,6 +52,9 @@ QUIET = [
 ]
 """Hydra writes no log files, and no folder but a sweep's: outputs are named in each command's config."""
 
+GATHERED = {"compare": ("run", "runs"), "tune": ("model", "models")}
+"""Commands that take several of what others take one of, under its usual name."""
+
 VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 
 
@@ -91,8 +94,8 @@ def execute(command: str, arguments: list[str]) -> None:
 
     if command == "inspect":
         arguments = with_log(arguments)
-    if command == "compare":
-        arguments = with_runs(arguments)
+    if command in GATHERED:
+        arguments = gathered(arguments, *GATHERED[command])
     # flags last: argparse takes overrides in one piece only, and --info would take the next one for its value
     overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in arguments if a not in overrides]
@@ -116,11 +119,11 @@ def with_log(arguments: list[str]) -> list[str]:
     return [f"log=[{','.join(map(quoted, tables))}]", *others] if tables else others
 
 
-def with_runs(arguments: list[str]) -> list[str]:
-    """The arguments of `compare` with `run=A run=B` as one override of `runs`, since Hydra keeps the last of a key."""
-    runs = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
-    others = [argument for argument in arguments if not argument.startswith("run=")]
-    return [f"runs=[{','.join(runs)}]", *others] if runs else others
+def gathered(arguments: list[str], key: str, into: str) -> list[str]:
+    """The arguments with `key=A key=B` as one override of the list `into`, since Hydra keeps the last of a key."""
+    values = [argument.removeprefix(f"{key}=") for argument in arguments if argument.startswith(f"{key}=")]
+    others = [argument for argument in arguments if not argument.startswith(f"{key}=")]
+    return [f"{into}=[{','.join(values)}]", *others] if values else others
 
 
 def quoted(path: str) -> str:

@@ -268,3 +268,13 @@ def test_hydra_leaves_no_folders_behind(call: Call, tmp_path: Path) -> None:
     call("doctor")
 
     assert not [f.name for f in tmp_path.iterdir() if f.name in ("outputs", ".hydra", "multirun")]
+
+
+def test_what_others_take_one_of_may_be_given_twice(call: Call) -> None:
+    code, config, _ = call("compare", "run=a", "prepared=p", "run=b", "--cfg", "job")
+    assert code == 0
+    assert "runs:\n- a\n- b\n" in config
+
+    code, config, _ = call("tune", "model=repeat", "--cfg", "job")
+    assert code == 0
+    assert "models:\n- repeat\n" in config

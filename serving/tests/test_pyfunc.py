@@ -23,5 +23,5 @@ def test_each_row_is_answered_as_over_http(make_bundle: Callable[..., Path]) -> 
 def test_a_row_that_is_no_request_is_named(make_bundle: Callable[..., Path], text: str) -> None:
     model = _load_pyfunc(str(make_bundle()))
 
-    with pytest.raises(ValueError, match="^row 1: "):
+    with pytest.raises(ValueError, match=r"^row 1: "):
         model.predict({"request": ['{"events": []}', text]})

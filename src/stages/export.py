@@ -58,7 +58,7 @@ def register(
     """Make the bundle a version of the registered model, and let it be champion where it deserves that."""
     name = config.register if isinstance(config.register, str) else str(prepared.manifest["source"])
     registry = Registry(judged.store, name)
-    champion = registry.champion
+    champion = registry.champion()
     metrics, subject, decision = decide(config, prepared, judged, champion)
     version = registry.register(bundle, shipped, tags=lineage(shipped, judged) | figures(metrics, subject))
     print(f"registered: version {version} of {name}")

@@ -38,7 +38,6 @@ class Registry:
     store: Store
     name: str
 
-    @property
     def champion(self) -> Version | None:
         """The version that bears the alias, if one does."""
         from mlflow.exceptions import MlflowException

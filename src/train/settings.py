@@ -40,7 +40,6 @@ class PrunerConfig:
 class TuneConfig:
     prepared: str
     study: str
-    model: str
     models: list[str]
     trials: int
     timeout: str | None

@@ -14,7 +14,7 @@ Compose = Callable[..., Any]
 @pytest.fixture
 def config(compose: Compose, shops: dict[str, Prepared], tracking_overrides: list[str], tmp_path: Path) -> TuneConfig:
     where = [f"prepared={shops['clicks'].path}", f"storage=sqlite:///{tmp_path / 'studies.db'}"]
-    asked = ["study=s", "model=popularity", "trials=2", f"output={tmp_path / 'out'}"]
+    asked = ["study=s", "models=[popularity]", "trials=2", f"output={tmp_path / 'out'}"]
     made: TuneConfig = compose("tune", TuneConfig, *where, *asked, *tracking_overrides)
     return made
 

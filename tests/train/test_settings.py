@@ -23,8 +23,8 @@ def test_what_is_no_duration_is_named(duration: str) -> None:
         seconds(duration, key="timeout")
 
 
-def test_one_model_is_a_list_of_one_and_no_timeout_is_no_end(compose: Compose) -> None:
-    config = compose("tune", TuneConfig, "prepared=p", "study=s", "model=repeat")
+def test_no_timeout_is_no_end(compose: Compose) -> None:
+    config = compose("tune", TuneConfig, "prepared=p", "study=s", "models=[repeat]")
 
     assert (config.models, config.seconds, config.output) == (["repeat"], float("inf"), "studies/s")
 
