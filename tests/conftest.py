@@ -1,6 +1,9 @@
 """Settings for all tests; a fixture belongs here only when tests of more than one package use it."""
 
 import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,3 +121,26 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDB]:
     duckdb = DuckDB(tmp_path_factory.mktemp("engine"), threads=1)
     yield duckdb
     duckdb.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a Postgres of our own that listens on a socket in its folder."""
+    pytest.importorskip("psycopg", reason='psycopg is not installed: pip install "shopkeeper[postgres]"')
+    initdb, pg_ctl = (shutil.which(tool) for tool in ("initdb", "pg_ctl"))
+    if initdb is None or pg_ctl is None:
+        pytest.skip("initdb and pg_ctl are not on the path: apt install postgresql")
+    folder = Path(tempfile.mkdtemp())  # the name of a socket must be short
+    who: dict[str, Any] = {}
+    if os.getuid() == 0:  # postgres does not run as root
+        shutil.chown(folder, "nobody")
+        who = {"user": "nobody"}
+    data, options = str(folder / "data"), f"-k {folder} -c listen_addresses=''"
+    subprocess.run([initdb, "-D", data, "-U", "shop", "--auth=trust"], check=True, capture_output=True, **who)
+    start = [pg_ctl, "-D", data, "-o", options, "-w", "-l", str(folder / "log"), "start"]
+    subprocess.run(start, check=True, stdout=subprocess.DEVNULL, **who)
+    try:
+        yield f"postgresql://shop:secret@/postgres?host={folder}"
+    finally:
+        subprocess.run([pg_ctl, "-D", data, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, **who)
+        shutil.rmtree(folder)

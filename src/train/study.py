@@ -40,6 +40,10 @@ HOPELESS: Final = 3
 """So many failures without one success end a study."""
 
 
+class TrialFailed(Exception):
+    """The values of a trial cannot be trained with; the study goes on."""
+
+
 class EvenSampler(BaseSampler):
     """TPE that draws by the study's seed, the trial's number and the trials before it alone.
 
@@ -167,7 +171,7 @@ def work(
     while True:
         take_back(study)
         if not budget.is_spent(study):
-            study.optimize(objective, n_trials=1, catch=(UserError,), callbacks=[after])
+            study.optimize(objective, n_trials=1, catch=(TrialFailed,), callbacks=[after])
             give_up_where_nothing_works(study)
         elif running(study):
             time.sleep(poll)

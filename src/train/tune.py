@@ -7,6 +7,7 @@ has not finished, and is never chosen.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from shopkeeper.train.experiment import write_experiment
 from shopkeeper.train.fit import Say, train
 from shopkeeper.train.settings import TuneConfig
 from shopkeeper.train.space import Parameter, Value, defaults, overrides, parameters
-from shopkeeper.train.study import ERROR, RUN_ID, Budget, ended, experimental, open_study, work
+from shopkeeper.train.study import ERROR, RUN_ID, Budget, TrialFailed, ended, experimental, open_study, work
 from shopkeeper.train.tracking import Store, TrackedRun, Unreachable
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Family:
             raise
         except UserError as error:
             trial.set_user_attr(ERROR, str(error))
-            raise
+            raise TrialFailed from error
         finally:
             for run in runs:
                 drop_checkpoints(run)
@@ -298,4 +299,5 @@ def importance(study: Study) -> dict[str, float]:
     if len(complete) < LEAST_FOR_IMPORTANCE or len({trial.value for trial in complete}) < 2:
         return {}
     with experimental():
-        return dict(get_param_importances(study))
+        shares = get_param_importances(study)
+    return {name: share for name, share in shares.items() if isfinite(share)}

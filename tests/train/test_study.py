@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from shopkeeper.config import UserError
 from shopkeeper.train.settings import PrunerConfig
-from shopkeeper.train.study import ERROR, Budget, EvenSampler, ended, open_study, running, take_back, work
+from shopkeeper.train.study import ERROR, Budget, EvenSampler, TrialFailed, ended, open_study, running, take_back, work
 
 Open = Callable[..., Study]
 
@@ -76,7 +76,7 @@ def test_pruned_and_failed_trials_count(study: Open) -> None:
             raise TrialPruned
         if trial.number == 2:
             trial.set_user_attr(ERROR, "too high")
-            raise UserError("too high")
+            raise TrialFailed
         return parabola(trial)
 
     run(study(), objective, trials=4)
@@ -94,7 +94,7 @@ def test_the_time_of_all_trials_ends_a_study(study: Open) -> None:
 def test_a_study_of_failures_ends_with_their_reason(study: Open) -> None:
     def objective(trial: Trial) -> float:
         trial.set_user_attr(ERROR, "no strangers")
-        raise UserError("no strangers")
+        raise TrialFailed
 
     with pytest.raises(UserError, match="all 3 trials of s failed; the last one: no strangers"):
         run(study(), objective, trials=50)

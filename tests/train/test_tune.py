@@ -12,7 +12,7 @@ from shopkeeper.config import UserError
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.train.settings import TuneConfig
 from shopkeeper.train.study import RUN_ID
-from shopkeeper.train.tracking import CHECKPOINTS, PRIMARY, Store
+from shopkeeper.train.tracking import CHECKPOINTS, PRIMARY, Store, Unreachable
 from shopkeeper.train.tune import PARENT, TRIAL, PruneEachEpoch, Tuning, importance, mark_stopped, parent_of, state_of
 
 Silent = Callable[[str], None]
@@ -146,3 +146,32 @@ def test_few_trials_say_nothing_of_importance(tuned: Make) -> None:
     _, study = Tuning.of(tuned("models=[repeat]")).families[0]
 
     assert importance(study) == {}
+
+
+def test_values_that_cannot_be_trained_with_fail_their_trial_alone(tuned: Make, silent: Silent) -> None:
+    asked = tuned("models=[popularity]", "trials=3")
+    asked.search["popularity"] = {"batches": {"max_len": {"type": "int", "low": 0, "high": 1}}}
+    tuning = Tuning.of(asked)
+    _, study = tuning.families[0]
+    for length in (1, 0, 1):  # the YAML's own 50 lies outside, so the first trial is empty
+        study.enqueue_trial({"batches.max_len": length})
+    tuning.work(say=silent)
+
+    trials = tuning.facts()[0]["trials"]
+    assert [trial["state"] for trial in trials if trial["params"] == {"batches.max_len": 0}] == ["failed"]
+    assert any("batches.max_len=0 is out of range" in (trial["error"] or "") for trial in trials)
+
+
+def test_a_store_that_goes_away_between_trials_ends_the_command_and_not_the_study(
+    tuned: Make, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise OSError("nobody answers")
+
+    tuning = Tuning.of(tuned("models=[popularity]", "trials=1"))
+    with monkeypatch.context() as patch, pytest.raises(Unreachable):
+        patch.setattr("shopkeeper.train.tracking.check_answer", away)
+        tuning.work(say=silent)
+    tuning.work(say=silent)
+
+    assert [trial["state"] for trial in tuning.facts()[0]["trials"]] == ["stopped", "complete"]
