@@ -3,23 +3,22 @@
 The version is an MLflow pyfunc: the bundle as it is, and the name of the module in shopkeeper-serving that reads it.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from shopkeeper.config import UserError
-from shopkeeper.train.tracking import Store, TrackedRun
-
-if TYPE_CHECKING:
-    from mlflow.models import ModelSignature
+from shopkeeper.train.tracking import DATASET_HASH, Store, TrackedRun
 
 CHAMPION = "champion"
 JUDGED_RUN = "shopkeeper.judged_run"
 """The run whose figures a version has: of a refit, which is not judged, the run it repeats."""
 LOADER = "shopkeeper_serving.pyfunc"
 REQUEST = "request"
+"""The column of the model's input: a request per row, as JSON text; so is its answer."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,6 @@ class Registry:
     def champion(self) -> Version | None:
         """The version that bears the alias, if one does."""
         from mlflow.exceptions import MlflowException
-
-        from shopkeeper.train.tracking import DATASET_HASH
 
         try:
             found = self.store.client.get_model_version_by_alias(self.name, CHAMPION)
@@ -86,26 +83,22 @@ class Registry:
 
 
 def as_pyfunc(bundle: Path, folder: Path) -> Path:
-    """The bundle as a folder that MLflow loads: no code and no pickle, but what the bundle is read by."""
-    from importlib.metadata import version
+    """The bundle as a folder that MLflow loads: no code and no pickle, but the name of what reads it."""
+    with warnings.catch_warnings():
+        for advice in (".*Any type hint is inferred.*", ".*input example was not provided.*"):
+            warnings.filterwarnings(
+                "ignore", advice
+            )  # of MLflow 3: on its own types, and on examples; golden.jsonl has some
+        import mlflow.pyfunc
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
 
-    import mlflow.pyfunc
-
-    mlflow.pyfunc.save_model(
-        folder,
-        loader_module=LOADER,
-        data_path=str(bundle),
-        signature=signature(),
-        pip_requirements=[f"shopkeeper-serving=={version('shopkeeper-serving')}"],
-    )
+        text = ColSpec(DataType.string, REQUEST), ColSpec(DataType.string)
+        mlflow.pyfunc.save_model(
+            folder,
+            loader_module=LOADER,
+            data_path=str(bundle),
+            signature=ModelSignature(*(Schema([column]) for column in text)),
+            pip_requirements=[f"shopkeeper-serving=={version('shopkeeper-serving')}"],
+        )
     return folder
-
-
-def signature() -> "ModelSignature":
-    """Text in, text out: a request per row, as JSON."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-
-    return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, REQUEST)]), outputs=Schema([ColSpec(DataType.string)])
-    )
