@@ -22,7 +22,7 @@ from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.stages import export, sync, tune
 from shopkeeper.train.fit import train
 from shopkeeper.train.settings import SyncConfig, TuneConfig
-from shopkeeper.train.study import open_storage
+from shopkeeper.train.study import close_storage, open_storage
 from shopkeeper.train.tracking import MODEL_FILE, Store, TrackedRun
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
@@ -78,24 +78,30 @@ def end(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.fixture
-def database(postgres: str, tmp_path: Path) -> Iterator[str]:
-    """A database of its own for the test."""
+def database(postgres: str) -> Iterator[Callable[[str], str]]:
+    """database(name): URL of a new database; MLflow and Optuna need one each."""
     from sqlalchemy import create_engine, text
 
-    name = "".join(c for c in tmp_path.name if c.isalnum())[-40:].lower()
     driver = postgres.replace("postgresql://", "postgresql+psycopg://")
     engine = create_engine(driver, isolation_level="AUTOCOMMIT")
+    made: list[str] = []
+
+    def make(name: str) -> str:
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        made.append(name)
+        return driver.replace("/postgres?", f"/{name}?")
+
+    yield make
     with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
-    yield driver.replace("/postgres?", f"/{name}?")
-    with engine.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+        for name in made:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
 
 
 @pytest.fixture
-def server(database: str, tmp_path: Path) -> Iterator[Server]:
-    made = Server(database, tmp_path / "served")
+def server(database: Callable[[str], str], tmp_path: Path) -> Iterator[Server]:
+    made = Server(database("runs"), tmp_path / "served")
     made.start()
     yield made
     made.stop()
@@ -159,21 +165,22 @@ def worker(arguments: list[str], log: Path) -> "subprocess.Popen[bytes]":
 
 
 def test_two_workers_finish_a_study_though_one_is_killed(
-    database: str, shops: dict[str, Prepared], tracking_overrides: list[str], tmp_path: Path
+    database: Callable[[str], str], shops: dict[str, Prepared], tracking_overrides: list[str], tmp_path: Path
 ) -> None:
     import optuna
 
+    studies = database("studies")
     fixed = [*SMALL, "trainer.max_epochs=12", "early_stopping.patience=20"]
     arguments = [
         f"prepared={shops['clicks'].path}",
         "study=s",
         "trials=4",
         "heartbeat=2",
-        f"storage={quoted(database)}",
+        f"storage={quoted(studies)}",
     ]
     arguments += [f"output={tmp_path / 'out'}", f"train={json.dumps(fixed)}", *tracking_overrides]
     first = worker(arguments, tmp_path / "first.log")
-    storage = open_storage(database, heartbeat=2, on_stale=lambda study, trial: None)
+    storage = open_storage(studies, heartbeat=2, on_stale=lambda trial: None)
 
     killed = wait_for_trial(storage, "s/sasrec", first)
     second = worker(arguments, tmp_path / "second.log")
@@ -189,6 +196,7 @@ def test_two_workers_finish_a_study_though_one_is_killed(
     again = [trial for trial in study.trials if trial.number != killed and trial.params == study.trials[killed].params]
     assert len(again) == 1
     assert (tmp_path / "out" / "study.html").exists()
+    close_storage(storage)
 
 
 def wait_for_trial(storage: Any, name: str, process: "subprocess.Popen[bytes]") -> int:
@@ -217,16 +225,16 @@ def shop(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Prepared
 
 def test_from_a_study_to_a_champion(
     shop: Prepared,
-    database: str,
+    database: Callable[[str], str],
     tracked: list[str],
     compose: Compose,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    where = [f"prepared={shop.path}", *tracked]
+    where, studies = [f"prepared={shop.path}", *tracked], database("studies")
 
     def tuned(family: str) -> None:
-        asked = [f"study={family}", f"models=[{family}]", "trials=2", f"storage={quoted(database)}"]
+        asked = [f"study={family}", f"models=[{family}]", "trials=2", f"storage={quoted(studies)}"]
         tune.run(compose("tune", TuneConfig, *where, *asked, f"output={tmp_path / 'studies'}"))
 
     def registered(run: str) -> list[str]:

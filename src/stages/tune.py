@@ -1,5 +1,6 @@
 """shopkeeper tune: search the values of one family or several under one budget -> experiments and a report."""
 
+from contextlib import closing
 from pathlib import Path
 
 from shopkeeper.train.settings import TuneConfig
@@ -10,14 +11,14 @@ SCHEMA = TuneConfig
 
 
 def run(config: TuneConfig) -> None:
-    tuning = Tuning.of(config)
-    try:
-        tuning.work()
-    except KeyboardInterrupt:
-        print(f"stopped: the same command goes on with study {config.study}")
+    with closing(Tuning.of(config)) as tuning:
+        try:
+            tuning.work()
+        except KeyboardInterrupt:
+            print(f"stopped: the same command goes on with study {config.study}")
+            report(tuning)
+            raise
         report(tuning)
-        raise
-    report(tuning)
 
 
 def report(tuning: Tuning) -> None:

@@ -93,12 +93,12 @@ def as_pyfunc(bundle: Path, folder: Path) -> Path:
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, DataType, Schema
 
-        text = ColSpec(DataType.string, REQUEST), ColSpec(DataType.string)
+        asked, answered = ColSpec(DataType.string, REQUEST), ColSpec(DataType.string)
         mlflow.pyfunc.save_model(
             folder,
             loader_module=LOADER,
             data_path=str(bundle),
-            signature=ModelSignature(*(Schema([column]) for column in text)),
+            signature=ModelSignature(inputs=Schema([asked]), outputs=Schema([answered])),
             pip_requirements=[f"shopkeeper-serving=={version('shopkeeper-serving')}"],
         )
     return folder

@@ -92,32 +92,17 @@ class Budget:
 
 
 def open_study(
-    name: str,
-    *,
-    storage: str,
-    heartbeat: int,
-    seed: int,
-    startup_trials: int,
-    pruner: PrunerConfig,
-    basis: dict[str, Any],
-    on_stale: Callable[[FrozenTrial], None],
+    name: str, *, storage: RDBStorage, seed: int, startup_trials: int, pruner: PrunerConfig, basis: dict[str, Any]
 ) -> Study:
-    """The study of that name, made if there is none; `on_stale` is told each trial whose worker died.
+    """The study of that name, made if there is none.
 
     Raises:
-        UserError: when the database cannot be reached, or the study was begun on another basis.
+        UserError: when it was begun on another basis.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with experimental():
-        again = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
-
-    def give_back(study: Study, trial: FrozenTrial) -> None:
-        again(study, trial)
-        on_stale(trial)
-
     study = optuna.create_study(
         study_name=name,
-        storage=open_storage(storage, heartbeat=heartbeat, on_stale=give_back),
+        storage=storage,
         sampler=EvenSampler(seed=seed, startup_trials=startup_trials),
         pruner=MedianPruner(n_startup_trials=pruner.startup_trials, n_warmup_steps=pruner.warmup_epochs),
         direction="maximize",
@@ -131,17 +116,24 @@ def open_study(
     return study
 
 
-def open_storage(url: str, *, heartbeat: int, on_stale: Callable[[Study, FrozenTrial], None]) -> RDBStorage:
-    """The database, its tables made if they are not there.
+def open_storage(url: str, *, heartbeat: int, on_stale: Callable[[FrozenTrial], None]) -> RDBStorage:
+    """The database, its tables made if they are not there; `on_stale` is told each trial whose worker died.
 
     Raises:
-        UserError: when it cannot be reached; the message leaves the password out.
+        UserError: when it cannot be reached, or is another program's; the message leaves the password out.
     """
     from sqlalchemy.engine import make_url
 
     place = make_url(url)
     if place.drivername in ("postgres", "postgresql"):
         place = place.set(drivername="postgresql+psycopg")
+    with experimental():
+        again = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+
+    def give_back(study: Study, trial: FrozenTrial) -> None:
+        again(study, trial)
+        on_stale(trial)
+
     for attempt in range(3):
         try:
             with experimental():
@@ -149,14 +141,22 @@ def open_storage(url: str, *, heartbeat: int, on_stale: Callable[[Study, FrozenT
                     place.render_as_string(hide_password=False),
                     heartbeat_interval=heartbeat,
                     grace_period=2 * heartbeat,
-                    heartbeat_stale_trial_callback=on_stale,
+                    heartbeat_stale_trial_callback=give_back,
                 )
+        except RuntimeError as error:  # both programs note their version in a table of one name
+            raise UserError(f"storage={place} holds the tables of another program: give studies their own") from error
         except (SQLAlchemyError, ImportError) as error:
             if attempt == 2 or not isinstance(error, DBAPIError):  # else another worker makes the tables just now
                 why = str(error).splitlines()[0]
                 raise UserError(f"storage={place}: the database of studies cannot be reached: {why}") from error
             time.sleep(1)
     raise AssertionError("unreachable")
+
+
+def close_storage(storage: RDBStorage) -> None:
+    """Let go of the database's connections."""
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def work(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 from optuna import Study, Trial, TrialPruned
 from optuna.importance import get_param_importances
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
@@ -25,7 +26,18 @@ from shopkeeper.train.experiment import write_experiment
 from shopkeeper.train.fit import Say, train
 from shopkeeper.train.settings import TuneConfig
 from shopkeeper.train.space import Parameter, Value, defaults, overrides, parameters
-from shopkeeper.train.study import ERROR, RUN_ID, Budget, TrialFailed, ended, experimental, open_study, work
+from shopkeeper.train.study import (
+    ERROR,
+    RUN_ID,
+    Budget,
+    TrialFailed,
+    close_storage,
+    ended,
+    experimental,
+    open_storage,
+    open_study,
+    work,
+)
 from shopkeeper.train.tracking import Store, TrackedRun, Unreachable
 
 if TYPE_CHECKING:
@@ -115,6 +127,7 @@ class Tuning:
     config: TuneConfig
     store: Store
     parent: str
+    storage: RDBStorage
     families: list[tuple[Family, Study]]
 
     @classmethod
@@ -128,7 +141,13 @@ class Tuning:
         store = Store(config.tracking)
         parent = parent_of(store, config.study)
         families = [Family.of(name, config, store, parent) for name in config.models]
-        return cls(config, store, parent, [(family, begin(family, prepared)) for family in families])
+        storage = open_storage(
+            config.storage, heartbeat=config.heartbeat, on_stale=lambda trial: mark_stopped(store, trial)
+        )
+        return cls(config, store, parent, storage, [(f, begin(f, storage, prepared)) for f in families])
+
+    def close(self) -> None:
+        close_storage(self.storage)
 
     def work(self, *, say: Say = tqdm.write) -> None:
         """Tune every family until its budget is spent."""
@@ -168,13 +187,12 @@ class Tuning:
         return [facts_of(family, study) for family, study in self.families]
 
 
-def begin(family: Family, prepared: Prepared) -> Study:
+def begin(family: Family, storage: RDBStorage, prepared: Prepared) -> Study:
     """Open a family's study; in a new one, the values of the YAML are the first that are tried."""
     config = family.config
     study = open_study(
         f"{config.study}/{family.name}",
-        storage=config.storage,
-        heartbeat=config.heartbeat,
+        storage=storage,
         seed=config.seed,
         startup_trials=config.startup_trials,
         pruner=config.pruner,
@@ -183,7 +201,6 @@ def begin(family: Family, prepared: Prepared) -> Study:
             "train": list(config.train),
             "search": [asdict(parameter) | {"values": list(parameter.values)} for parameter in family.space],
         },
-        on_stale=lambda trial: mark_stopped(family.store, trial),
     )
     own = defaults(family.space, asdict(family.train_config({})))
     study.enqueue_trial(dict(own), skip_if_exists=True)

@@ -1,15 +1,26 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from optuna import Study, Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from shopkeeper.config import UserError
+from shopkeeper.config import TrackingConfig, UserError
 from shopkeeper.train.settings import PrunerConfig
-from shopkeeper.train.study import ERROR, Budget, EvenSampler, TrialFailed, ended, open_study, running, take_back, work
+from shopkeeper.train.study import (
+    ERROR,
+    Budget,
+    EvenSampler,
+    TrialFailed,
+    ended,
+    open_storage,
+    open_study,
+    running,
+    take_back,
+    work,
+)
+from shopkeeper.train.tracking import Store
 
 Open = Callable[..., Study]
 
@@ -22,17 +33,20 @@ def ignore(*_: object) -> None:
 def study(tmp_path: Path) -> Open:
     """study(**changes): the study `s` in a database of the test."""
 
-    def make(**changes: Any) -> Study:
-        asked: dict[str, Any] = {
-            "storage": f"sqlite:///{tmp_path / 'studies.db'}",
-            "heartbeat": 60,
-            "seed": 1,
-            "startup_trials": 2,
-            "pruner": PrunerConfig(startup_trials=1, warmup_epochs=0),
-            "basis": {"dataset": "d1"},
-            "on_stale": ignore,
-        }
-        return open_study("s", **asked | changes)
+    def make(
+        url: str = f"sqlite:///{tmp_path / 'studies.db'}",
+        heartbeat: int = 60,
+        on_stale: Callable[[FrozenTrial], None] = ignore,
+        basis: str = "d1",
+    ) -> Study:
+        return open_study(
+            "s",
+            storage=open_storage(url, heartbeat=heartbeat, on_stale=on_stale),
+            seed=1,
+            startup_trials=2,
+            pruner=PrunerConfig(startup_trials=1, warmup_epochs=0),
+            basis={"dataset": basis},
+        )
 
     return make
 
@@ -54,7 +68,7 @@ def run(study: Study, objective: Callable[[Trial], float], *, trials: int, secon
 def test_a_study_that_goes_on_draws_what_an_uninterrupted_one_would(study: Open, tmp_path: Path) -> None:
     for trials in (3, 6):
         run(study(), parabola, trials=trials)
-    whole = study(storage=f"sqlite:///{tmp_path / 'other.db'}")
+    whole = study(url=f"sqlite:///{tmp_path / 'other.db'}")
     run(whole, parabola, trials=6)
 
     drawn = [[trial.params["x"] for trial in s.trials] for s in (study(), whole)]
@@ -163,12 +177,19 @@ def test_a_study_keeps_to_what_it_was_begun_with(study: Open) -> None:
     study()
 
     with pytest.raises(UserError, match="study s was begun with another dataset"):
-        study(basis={"dataset": "d2"})
+        study(basis="d2")
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_its_password(study: Open) -> None:
     with pytest.raises(UserError, match=r"storage=mysql://me:\*\*\*@h/d: the database of studies cannot be reached"):
-        study(storage="mysql://me:secret@h/d")
+        study(url="mysql://me:secret@h/d")
+
+
+def test_a_database_of_another_program_is_refused(study: Open, tracking: TrackingConfig) -> None:
+    Store(tracking)  # of MLflow, say
+
+    with pytest.raises(UserError, match="holds the tables of another program: give studies their own"):
+        study(url=tracking.uri)
 
 
 def test_a_budget_counts_what_runs(study: Open) -> None:
