@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ class Server:
 
     def start(self) -> None:
         where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        self.process = begin(["-m", "mlflow", "server", *where, *self.options], until="Application startup complete")
+        self.process = begin(["-m", "mlflow", "server", *where, *self.options], until="Uvicorn running on")
 
     def stop(self) -> None:
         if self.process is not None:
@@ -66,6 +67,7 @@ def begin(arguments: list[str], *, until: str) -> "subprocess.Popen[str]":
     for line in process.stdout:
         said.append(line)
         if until in line:
+            Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would stop the program
             return process
     raise AssertionError("".join(said))
 
@@ -73,8 +75,6 @@ def begin(arguments: list[str], *, until: str) -> "subprocess.Popen[str]":
 def end(process: "subprocess.Popen[str]") -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def scoring(tracking_uri: str, model: str) -> Iterator[str]:
         "import sys, mlflow; mlflow.set_tracking_uri(sys.argv[1]); from mlflow.cli import cli; "
         f"cli(['models', 'serve', '-m', '{model}', '--env-manager', 'local', '-p', '{port}'])"
     )
-    process = begin(["-c", program, tracking_uri], until="Application startup complete")
+    process = begin(["-c", program, tracking_uri], until="Uvicorn running on")
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
