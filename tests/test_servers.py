@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import pytorch_lightning as pl
@@ -67,9 +67,14 @@ def begin(arguments: list[str], *, until: str) -> "subprocess.Popen[str]":
     for line in process.stdout:
         said.append(line)
         if until in line:
-            Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would stop the program
+            Thread(target=drain, args=[process.stdout], daemon=True).start()  # a full pipe would stop the program
             return process
     raise AssertionError("".join(said))
+
+
+def drain(pipe: IO[str]) -> None:
+    with pipe:
+        pipe.read()
 
 
 def end(process: "subprocess.Popen[str]") -> None:
