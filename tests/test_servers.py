@@ -9,7 +9,7 @@ import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
@@ -205,13 +205,15 @@ def test_two_workers_finish_a_study_though_one_is_killed(
 
 def wait_for_trials(storage: Any, name: str, process: "subprocess.Popen[bytes]", *, count: int) -> None:
     """Until so many trials have told their first epoch and still run."""
-    while process.poll() is None:
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.3)
+            raise AssertionError("the worker ended before both were on their way")
         for study in storage.get_all_studies():
             if study.study_name == name:
                 trials = storage.get_all_trials(study._study_id, deepcopy=False)
                 if sum(t.state.name == "RUNNING" and bool(t.intermediate_values) for t in trials) == count:
                     return
-    raise AssertionError("the worker ended before both were on their way")
 
 
 def quoted(url: str) -> str:
