@@ -58,6 +58,7 @@ def begin(arguments: list[str], *, until: str) -> "subprocess.Popen[str]":
     """A Python program in a group of its own, once it has said that it is ready."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three more processes that nobody here needs
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
