@@ -1,11 +1,13 @@
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from shopkeeper.config import TrainConfig, UserError
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.train.fit import train
-from shopkeeper.train.record import config_hash
+from shopkeeper.train.record import config_hash, git_commit
 from shopkeeper.train.tracking import TrackedRun
 
 
@@ -37,3 +39,17 @@ def test_a_refit_does_not_pass_for_the_run_it_repeats(
     done, _ = run.store.same_as(dataset_hash=shops["clicks"].content_hash, config_hash=config_hash(config()))
     assert done is not None
     assert done.run_id == run.run_id
+
+
+def test_the_commit_is_that_of_the_code_wherever_it_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = git_commit()
+    monkeypatch.chdir(tmp_path)
+
+    assert git_commit() == here
+    assert here is None or re.fullmatch("[0-9a-f]{40}", here)
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    assert git_commit() is None

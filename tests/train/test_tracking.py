@@ -3,9 +3,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from shopkeeper.config import TrackingConfig, UserError
 from shopkeeper.train import tracking as names
+from shopkeeper.train.delivery import METRICS
+from shopkeeper.train.outbox import Outbox
 from shopkeeper.train.tracking import Store, TrackedRun
 
 
@@ -151,3 +154,23 @@ def test_a_run_that_raises_is_marked_and_can_go_on(store: Store) -> None:
             raise error
         assert store.client.get_run(run.run_id).info.status == status
         assert store.reopen(run.run_id).run_id == run.run_id
+
+
+def test_what_a_file_refuses_is_an_error_and_does_not_wait(store: Store) -> None:
+    run = store.start(name="a", tags={})
+    run.log_params({"p": 1})
+
+    with pytest.raises(MlflowException, match="p"):
+        run.log_params({"p": 2})
+    assert run.pending() == []
+
+
+def test_records_that_wait_go_before_the_next_one(store: Store) -> None:
+    run = store.start(name="a", tags={})
+    Outbox(run.folder).add(METRICS, {"values": {"m": 0.5}, "step": 0, "time": 1000})
+
+    run.log_metrics({"m": 0.75}, step=1)
+
+    assert run.curve("m") == [0.5, 0.75]
+    assert run.pending() == []
+    assert [record.number for record in Outbox(run.folder).records()] == [1, 2]
