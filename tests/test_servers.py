@@ -240,8 +240,8 @@ def test_from_a_study_to_a_champion(
 ) -> None:
     where, studies = [f"prepared={shop.path}", *tracked], database("studies")
 
-    def tuned(family: str) -> None:
-        asked = [f"study={family}", f"models=[{family}]", "trials=2", f"storage={quoted(studies)}"]
+    def tuned(family: str, *, trials: int) -> None:
+        asked = [f"study={family}", f"models=[{family}]", f"trials={trials}", f"storage={quoted(studies)}"]
         tune.run(compose("tune", TuneConfig, *where, *asked, f"output={tmp_path / 'studies'}"))
 
     def registered(run: str) -> list[str]:
@@ -254,9 +254,9 @@ def test_from_a_study_to_a_champion(
     def trained(*overrides: str) -> TrackedRun:
         return train(compose("train", TrainConfig, *where, *overrides), say=lambda text: None)
 
-    tuned("popularity")
+    tuned("popularity", trials=2)
     assert registered("best") == ["registered: version 1 of shop", "champion: version 1 of shop: there was none"]
-    tuned("repeat")
+    tuned("repeat", trials=1)  # its YAML's own values
     said = registered("best")
     assert said[1].startswith("champion: version 2 of shop: it beats version 1: +")
     alike = trained("model=repeat", "model.window_days=27")
