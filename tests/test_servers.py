@@ -56,9 +56,11 @@ class Server:
 
 def begin(arguments: list[str], *, until: str) -> "subprocess.Popen[str]":
     """A Python program in a group of its own, once it has said that it is ready."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn by its name
+    quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # or it starts three more processes
     process = subprocess.Popen(
         [sys.executable, *arguments],
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three more processes that nobody here needs
+        env=os.environ | quick | {"PATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
