@@ -45,10 +45,7 @@ def make_report(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
         raise UserError(f"run={chosen.run_id} is a refit: it has seen the test split; evaluate {chosen.tags[REFIT_OF]}")
     subject = load_model(chosen.file(MODEL_FILE))
     print(f"judging run {chosen.run_id} ({subject.family}) on the test split")
-    others = dict(baselines(config, prepared, store, subject))
-    if prepared.manifest["source"] == "simulated":
-        others[OPTIMUM] = Optimum(prepared, tasks=subject.tasks, outcomes=subject.outcomes)
-    models = {subject.family: subject} | others
+    models = contestants(config, prepared, store, subject)
     metrics = judge_tasks(prepared, models, config.protocol, list(config.baselines))
     metrics |= judge_outcomes(prepared, models, config.protocol, config.classifiers)
     metrics |= {"version": __version__, "asked": asked(config, prepared, store, subject.family)}
@@ -88,6 +85,16 @@ def is_current(report: Path, config: EvaluateConfig, prepared: Prepared, chosen:
     made = json.loads(file.read_text(encoding="utf-8"))
     wanted = asked(config, prepared, chosen.store, chosen.tags[FAMILY])
     return bool(made["facts"]["run"] == chosen.run_id and made["asked"] == wanted and made["version"] == __version__)
+
+
+def contestants(
+    config: EvaluateConfig, prepared: Prepared, store: Store, subject: SessionModel
+) -> dict[str, SessionModel]:
+    """Everyone who is judged: the subject, the baselines, and of a simulated shop the optimum."""
+    models = {subject.family: subject} | dict(baselines(config, prepared, store, subject))
+    if prepared.manifest["source"] == "simulated":
+        models[OPTIMUM] = Optimum(prepared, tasks=subject.tasks, outcomes=subject.outcomes)
+    return models
 
 
 def baselines(

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from shopkeeper.config import EvaluateConfig, TrainConfig, UserError
+from shopkeeper.data.prepare import prepare
+from shopkeeper.data.settings import PrepareConfig
 from shopkeeper.evaluate.outcomes import outcome_rows
 from shopkeeper.models.checkpoint import load_model
 from shopkeeper.models.contract import SessionModel
@@ -36,6 +38,23 @@ def test_every_model_is_judged_on_the_same_strangers(flows: Flows, shop: str) ->
         assert {r["model"] for r in rows} == {"sasrec"} | baselines
         assert len({(r["examples"], r["visitors"]) for r in rows}) == 1
         assert all(0 <= v["low"] <= v["mean"] <= v["high"] <= 1 for r in rows for v in r["metrics"].values())
+
+
+def test_on_a_simulated_shop_the_optimum_is_judged_too(compose: Compose, tmp_path: Path) -> None:
+    sizes = {"visitors": 400, "personas": 2, "categories": 2, "items": 8}
+    shop = [f"data.simulation.{name}={value}" for name, value in sizes.items()]
+    output = f"output={tmp_path / 'prepared'}"
+    prepared = prepare(compose("prepare", PrepareConfig, "data=simulated", output, *shop), say=lambda text: None)
+    store = [f"tracking.uri=sqlite:///{tmp_path / 'runs.db'}", f"tracking.artifacts={tmp_path / 'artifacts'}"]
+    where = [f"prepared={prepared.path}", *store, f"tracking.runs_dir={tmp_path / 'runs'}"]
+    run = train(compose("train", TrainConfig, *where, "model=popularity"), say=lambda text: None)
+    subject = load_model(run.file(MODEL_FILE))
+
+    config = compose("evaluate", EvaluateConfig, *where, f"output={tmp_path}", "baselines=[repeat]")
+    models = evaluate.contestants(config, prepared, Store(config.tracking), subject)
+    assert list(models) == ["popularity", "repeat", "optimum"]
+    assert models["popularity"] is subject
+    assert models["optimum"].tasks == subject.tasks
 
 
 def test_every_outcome_is_judged_beside_its_baselines(flows: Flows) -> None:
