@@ -108,7 +108,7 @@ def test_the_card_says_what_it_is_and_what_it_is_not(bundles: Bundles, shop: str
 
     assert "| val/primary | 0.2500 |" in card
     assert "never uplift" in card
-    assert "loss" not in card  # only what was measured on validation strangers, in the end
+    assert "loss_purchase" not in card  # only what was measured on validation strangers, in the end
     assert "val_epoch" not in card
 
 
