@@ -15,8 +15,10 @@ from shopkeeper.data.prepared import Prepared
 from shopkeeper.export.bundle import write_bundle
 from shopkeeper.export.card import Origin
 from shopkeeper.models.contract import SessionModel
+from shopkeeper.train.registry import as_pyfunc
 from shopkeeper_serving.bundle import BundleError, model_files, read_manifest
 from shopkeeper_serving.predictor import Predictor
+from shopkeeper_serving.schemas import Event
 
 Models = Callable[[str, str], SessionModel]
 Bundles = Callable[[str, str], Path]
@@ -135,3 +137,27 @@ def test_a_bundle_that_answers_otherwise_is_not_written(
             models("orders", "repeat"), shops["orders"], tmp_path / "b", origin=Origin("r", None, {}), golden=32, seed=0
         )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17, and there is no java on the path")
+@pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
+@pytest.mark.filterwarnings("ignore:The copy keyword is deprecated")  # ends with a pyspark made for pandas 3
+def test_a_bundle_answers_on_spark_as_it_does_alone(
+    bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql = pytest.importorskip("pyspark.sql", reason='pyspark is not installed: pip install "shopkeeper[spark]"')
+    pyfunc = pytest.importorskip("mlflow.pyfunc")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    folder = bundles("clicks", "sasrec")
+    request = json.dumps({"events": [{"event": "view_item", "item_id": "item 3"}], "k": 3})
+    spark = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    try:
+        answer = pyfunc.spark_udf(spark, str(as_pyfunc(folder, tmp_path)), result_type="string", env_manager="local")
+        (row,) = spark.createDataFrame([(request,)], ["request"]).select(answer("request").alias("answer")).collect()
+    finally:
+        spark.stop()
+
+    alone = Predictor.load(folder).predict([Event(event="view_item", item_id="item 3")], k=3)
+    told = {task: [item["item_id"] for item in items] for task, items in json.loads(row.answer)["items"].items()}
+    assert told == {task: [item.item_id for item in items] for task, items in alone.items.items()}

@@ -188,6 +188,7 @@ def outcomes_of(prepared: Prepared, said: tuple[float, float], *, error: float) 
     protocol = ProtocolConfig(ks=[0, 1, 2], cutoff=20, max_examples=1000, resamples=10, seed=0)
     validation = Validation.of(prepared, ["purchase"], protocol, primary="purchase", outcomes=[card])
     model = Card(vocabulary=Vocabulary.of(prepared, refit=False), tasks=["purchase"], max_len=10, window_days=None)
+    model.fit(FitData(prepared, train_window(prepared), model.vocabulary))
     model.outcomes, model.said = [card], said
     settings = CalibrationConfig(coverage=0.9, borrowed=10, doubt=10, least=5)
     depth = DepthConfig(error=error, miss=0.5, confidence=0.95)
