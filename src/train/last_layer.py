@@ -6,9 +6,9 @@ layer reads. Of each outcome alone the loss is convex, that of a multinomial reg
     sum_i w_i cross-entropy(start(f_i) + W f_i) / sum_i w_i  +  penalty / n * |W|^2 / 2
 
 over moments i of train visitors cut as strangers, with w = (1 + k) ** -early, f standardised and beside a 1, and n the
-visitors of whom a class is known. The fit starts from the prior or from what gradients have learned: few visitors may have
-taught the encoder's state, or these weights, more than holds for others. The penalty is chosen by the loss of visitors
-that the fit leaves out, validation strangers and a share of train's; the start by strangers, who taught neither.
+visitors of whom a class is known. The fit starts from the prior or from what gradients have learned: few visitors may
+have taught the encoder's state, or these weights, more than holds for others. The penalty is chosen by the loss of
+visitors whom the fit leaves out, validation strangers and a share of train's; the start by strangers alone.
 Legend: N moments, F features, C classes.
 """
 
