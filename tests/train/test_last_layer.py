@@ -1,5 +1,5 @@
 import math
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from shopkeeper.data.batches import Vocabulary
 from shopkeeper.data.outcomes import Outcome, supported_outcomes
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.data.windows import train_window
+from shopkeeper.evaluate.judge import classify_all
 from shopkeeper.models.checkpoint import build_model
 from shopkeeper.models.contract import FitData
 from shopkeeper.models.heads import OutcomeHeads
@@ -131,11 +132,11 @@ def data(shops: dict[str, Prepared]) -> FitData:
 
 
 @pytest.fixture
-def config(compose: Any, data: FitData) -> Any:
+def config(compose: Callable[..., TrainConfig], data: FitData) -> TrainConfig:
     return compose("train", TrainConfig, f"prepared={data.prepared.path}", "model.embed_dim=8", "model.num_layers=1")
 
 
-def make(config: Any, data: FitData) -> NeuralModel:
+def make(config: TrainConfig, data: FitData) -> NeuralModel:
     torch.manual_seed(0)
     outcomes, _ = supported_outcomes(data.prepared, data.window)
     facts = {"purchase_code": data.prepared.purchase_code}
@@ -147,7 +148,7 @@ def make(config: Any, data: FitData) -> NeuralModel:
     return model
 
 
-def test_a_model_answers_better_and_the_same_with_the_same_seed(config: Any, data: FitData) -> None:
+def test_a_model_answers_better_and_the_same_with_the_same_seed(config: TrainConfig, data: FitData) -> None:
     first, second, again = (make(config, data) for _ in range(3))
     validation = Validation.of(
         data.prepared, ["purchase"], standard_protocol(), primary="purchase", outcomes=first.outcomes
@@ -166,7 +167,7 @@ def test_a_model_answers_better_and_the_same_with_the_same_seed(config: Any, dat
         torch.testing.assert_close(value, states[0][name], atol=1e-4, rtol=1e-4)
 
 
-def test_features_are_in_the_order_of_the_moments(config: Any, data: FitData) -> None:
+def test_features_are_in_the_order_of_the_moments(config: TrainConfig, data: FitData) -> None:
     model = make(config, data)
     validation = Validation.of(data.prepared, ["purchase"], standard_protocol(), primary="purchase")
     order = np.argsort(-validation.moments.k, kind="stable")
@@ -174,3 +175,19 @@ def test_features_are_in_the_order_of_the_moments(config: Any, data: FitData) ->
     whole = features_of(model, data, validation.moments)
 
     torch.testing.assert_close(features_of(model, data, validation.moments.only(order)), whole[torch.from_numpy(order)])
+
+
+def test_a_refined_model_answers_from_the_layer_that_was_fitted(config: TrainConfig, data: FitData) -> None:
+    model = make(config, data)
+    validation = Validation.of(
+        data.prepared, ["purchase"], standard_protocol(), primary="purchase", outcomes=model.outcomes
+    )
+    refine(model, data, CONFIG, validation=validation.moments, seed=1)
+    assert model.outcome_heads is not None
+    asked = validation.moments.only(np.flatnonzero(validation.moments.k >= 1))
+
+    prior = model.outcome_heads.split(model.outcome_heads.prior)[0].double()
+    logits = starts_of(model.outcome_heads, 0)["learned"].layer.logits(features_of(model, data, asked), prior)
+
+    answered = classify_all(model, data.prepared, asked)[0]
+    np.testing.assert_allclose(logits.log_softmax(dim=1).numpy(), answered, atol=1e-4)
