@@ -211,6 +211,21 @@ class EarlyStoppingConfig:
 
 
 @dataclass(kw_only=True)
+class LastLayerConfig:
+    moments: int
+    most_steps: int
+    tune_share: float
+    penalties: list[float]
+
+    def __post_init__(self) -> None:
+        require(self.moments >= 1, "last_layer.moments", self.moments, "at least 1")
+        require(self.most_steps >= 0, "last_layer.most_steps", self.most_steps, "at least 0")
+        require(0 <= self.tune_share < 1, "last_layer.tune_share", self.tune_share, "from 0 to below 1")
+        penalties = self.penalties
+        require(bool(penalties) and min(penalties) > 0, "last_layer.penalties", penalties, "numbers above 0")
+
+
+@dataclass(kw_only=True)
 class CalibrationConfig:
     coverage: float
     borrowed: float
@@ -244,6 +259,7 @@ class TrainConfig:
     batches: BatchConfig
     optimizer: OptimizerConfig
     early_stopping: EarlyStoppingConfig
+    last_layer: LastLayerConfig
     calibration: CalibrationConfig
     depth: DepthConfig
     trainer: dict[str, Any]
@@ -346,49 +362,6 @@ class ForgetConfig:
     prepared: list[str]
     bundles: str
     tracking: TrackingConfig
-
-
-@dataclass(kw_only=True)
-class AuditWarnings:
-    """Shares above which a figure of the audit warns: of all events, of those of a split that name an item, and of the
-    visitors whose segment one cannot guess without context."""
-
-    duplicate_events: float
-    tied_times: float
-    unseen_items: float
-    told_segments: float
-
-    def __post_init__(self) -> None:
-        for name, share in vars(self).items():
-            require(0 <= share <= 1, f"warn_above.{name}", share, "from 0 to 1")
-
-
-@dataclass(kw_only=True)
-class ShuffleConfig:
-    """The shuffle test: hit rate at `cutoff` on at most `moments` predictions, by a Markov chain of `neighbours`."""
-
-    cutoff: int
-    moments: int
-    transitions: int
-    neighbours: int
-    resamples: int
-
-    def __post_init__(self) -> None:
-        for name, number in vars(self).items():
-            require(number >= 1, f"shuffle.{name}", number, "at least 1")
-
-
-@dataclass(kw_only=True)
-class AuditConfig:
-    prepared: str
-    output: str
-    seed: int
-    values: int
-    shuffle: ShuffleConfig
-    warn_above: AuditWarnings
-
-    def __post_init__(self) -> None:
-        require(self.values >= 1, "values", self.values, "at least 1")
 
 
 @dataclass(kw_only=True)

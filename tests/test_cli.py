@@ -142,6 +142,7 @@ def test_a_sweep_runs_each_value(call: Call, shops: dict[str, Prepared], tmp_pat
         ("calibration.coverage=1", "calibration.coverage=1.0 is out of range: it must be between 0 and 1"),
         ("calibration.borrowed=0", "calibration.borrowed=0.0 is out of range: it must be above 0"),
         ("calibration.least=0", "calibration.least=0 is out of range: it must be at least 1"),
+        ("last_layer.penalties=[]", "last_layer.penalties=[] is out of range: it must be numbers above 0"),
         ("depth.error=0", "depth.error=0.0 is out of range: it must be between 0 and 1"),
     ],
 )

@@ -10,13 +10,13 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from shopkeeper import __version__
-from shopkeeper.config import AuditConfig
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.evaluate import leaks, sanity
 from shopkeeper.evaluate.audit_page import section
 from shopkeeper.evaluate.checks import Check, leaks_of
 from shopkeeper.evaluate.order import shuffle_test
 from shopkeeper.evaluate.report import write_whole
+from shopkeeper.evaluate.settings import AuditConfig
 from shopkeeper.evaluate.told import told_segments
 
 AUDIT_JSON: Final = "audit.json"

@@ -61,7 +61,7 @@ class OutcomeHeads(nn.Module):
         self.outcomes, self.max_len = list(outcomes), max_len
         self.encoder_gradient, self.penalty, self.early = encoder_gradient, penalty, early
         self.sizes = [len(outcome.classes) for outcome in outcomes]
-        self.num_events = num_events
+        self.dim, self.num_events = dim, num_events
         width, classes = 2 * dim + 2 * (num_events + 1) + NUMBERS, sum(self.sizes)
         self.direct = nn.Linear(width, classes)
         self.into = nn.Linear(width, hidden) if hidden else None
@@ -120,6 +120,35 @@ class OutcomeHeads(nn.Module):
         elapsed = torch.where((time >= 0) & (before >= 0), time - before, 0).clamp(min=0).cumsum(dim=1)
         days = torch.log1p(elapsed.to(vectors.dtype) / 86400.0)[:, :, None]
         return torch.cat([hidden, mean, counts, latest, first, torch.log1p(steps).expand_as(days), days], dim=-1)
+
+    def features(self, hidden: Tensor, vectors: Tensor, event: Tensor, time: Tensor) -> Tensor:
+        """What the last layer reads after each token (B, T, F): the logits are the prior plus what is linear in it."""
+        x = self.inputs(hidden, vectors, event, time)
+        return x if self.into is None else torch.cat([x, F.gelu(self.into(x))], dim=-1)
+
+    def of_state(self) -> Tensor:
+        """Which features owe something to the encoder's state (F,)."""
+        width, hidden = self.direct.in_features, 0 if self.into is None else self.into.out_features
+        place = torch.arange(width + hidden)
+        return (place < self.dim) | (place >= width)
+
+    @torch.no_grad()
+    def last_layer(self, number: int) -> tuple[Tensor, Tensor]:
+        """Weight (classes, F) and bias (classes,) by which the logits of outcome `number` differ from its prior."""
+        begin = sum(self.sizes[:number])
+        own = slice(begin, begin + self.sizes[number])
+        weights = [self.direct.weight[own], *([] if self.out is None else [self.out.weight[own]])]
+        return torch.cat(weights, dim=1), self.direct.bias[own].clone()
+
+    @torch.no_grad()
+    def write(self, number: int, weight: Tensor, bias: Tensor) -> None:
+        """Make the logits of outcome `number` its prior + features @ weight.T + bias; weight (classes, F)."""
+        begin, width = sum(self.sizes[:number]), self.direct.in_features
+        own = slice(begin, begin + self.sizes[number])
+        self.direct.weight[own] = weight[:, :width].to(self.direct.weight)
+        self.direct.bias[own] = bias.to(self.direct.bias)
+        if self.out is not None:
+            self.out.weight[own] = weight[:, width:].to(self.out.weight)
 
     def losses(self, logits: Tensor, labels: Sequence[Tensor], length: Tensor) -> list[Tensor]:
         """Cross-entropy of each outcome from logits (B, T, C) and classes (B, T), and its penalty, averaged over all

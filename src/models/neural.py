@@ -239,6 +239,13 @@ class NeuralModel(SessionModel):
         logits = self.outcome_logits(hidden, vectors, batch.event, batch.time, batch.length)
         return self.outcome_heads.split(logits)
 
+    def outcome_features(self, batch: Batch) -> Tensor:
+        """What the last layer of the outcomes' heads reads after the last step of each history (B, F)."""
+        assert self.outcome_heads is not None
+        vectors = self.pool(batch, self.catalogue())
+        hidden = self.encode(vectors, batch.event, batch.context, batch.time)
+        return at_last(self.outcome_heads.features(hidden, vectors, batch.event, batch.time), batch.length)
+
     def outcome_priors(self) -> list[Tensor]:
         return [] if self.outcome_heads is None else self.outcome_heads.split(self.outcome_heads.prior)
 

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from shopkeeper.config import AuditConfig, CheckFailed
+from shopkeeper.config import CheckFailed
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.evaluate.audit import audit, write_audit
 from shopkeeper.evaluate.checks import leaks_of
+from shopkeeper.evaluate.settings import AuditConfig
 
 SCHEMA = AuditConfig
 

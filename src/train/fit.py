@@ -31,6 +31,7 @@ from shopkeeper.train.calibrate import calibrate
 from shopkeeper.train.callbacks import BEST, LAST, callbacks, interrupts_raised, quiet_lightning
 from shopkeeper.train.distributed import SharedBatches, helpers, leads, summed_gradients
 from shopkeeper.train.failures import told_what_to_change
+from shopkeeper.train.last_layer import refine
 from shopkeeper.train.module import TrainingModule
 from shopkeeper.train.profile import FIT, Stopwatch
 from shopkeeper.train.record import check_dataset, family_of, record, recorded, tags_of
@@ -38,6 +39,8 @@ from shopkeeper.train.tracking import Store, TrackedRun
 from shopkeeper.train.validation import Validation, standard_protocol
 from shopkeeper.train.weighing import weigh
 
+BEST_STEP, LAST_LAYER = "best_step", "last_layer"
+"""Keys of a run's summary."""
 HELPERS_FILE = "helpers.json"
 """What other processes of a training read of it, among its checkpoints."""
 
@@ -57,6 +60,7 @@ class Setting:
     run: TrackedRun
     validation: Validation | None  # None for a refit, which judges nothing
     extra: Sequence[pl.Callback] = ()  # callbacks of whoever asked for the fit
+    chosen: Mapping[str, Any] | None = None  # of a refit: what its run chose for the last layer of each outcome's head
 
 
 def train(
@@ -134,7 +138,8 @@ def refit(config: TrainConfig, prepared: Prepared, store: Store, say: Say) -> Tr
 
 
 def finish_refit(setting: Setting, original: TrackedRun, say: Say) -> TrackedRun:
-    model = fit_model(setting, steps=steps_of(original))
+    summary = summary_of(original)
+    model = fit_model(replace(setting, chosen=summary.get(LAST_LAYER, {})), steps=int(summary[BEST_STEP]))
     judged = load_model(original.file(tracking.MODEL_FILE))
     model.calibration = judged.calibration
     if isinstance(model, Blend):  # of what validation taught, the weights stay as the steps do
@@ -148,9 +153,9 @@ def original_of(store: Store, refit: TrackedRun) -> TrackedRun:
     return store.get(refit.tags[tracking.REFIT_OF])
 
 
-def steps_of(original: TrackedRun) -> int:
-    """Gradient steps a run chose on validation."""
-    return int(json.loads(original.file(tracking.SUMMARY_FILE).read_text())["best_step"])
+def summary_of(run: TrackedRun) -> dict[str, Any]:
+    """What a run chose on validation: the number of gradient steps, and the last layer of the outcomes' heads."""
+    return dict(json.loads(run.file(tracking.SUMMARY_FILE).read_text()))
 
 
 def setting_of(config: TrainConfig, prepared: Prepared, run: TrackedRun, say: Say, *, refit: bool) -> Setting:
@@ -242,13 +247,28 @@ def fit_unguarded(setting: Setting, *, steps: int | None) -> SessionModel:
     if isinstance(model, Blend):
         take_parts(model, setting.run.store, dataset_hash=setting.prepared.content_hash, refit=steps is not None)
     learner = part_to_train(model) if isinstance(model, Blend) else model
-    summary = {"best_step": 0}
+    summary: dict[str, Any] = {BEST_STEP: 0}
     if isinstance(learner, NeuralModel):
         with helpers(processes(setting.config) - 1, command_of_helpers(setting, steps)):
-            summary = descend(setting, learner, steps=steps)
+            summary[BEST_STEP] = descend(setting, learner, steps=steps)
     if leads():
+        if isinstance(learner, NeuralModel):
+            summary[LAST_LAYER] = refined(setting, learner)
         (setting.run.checkpoints / tracking.SUMMARY_FILE).write_text(json.dumps(summary))
     return model.eval()
+
+
+def refined(setting: Setting, model: NeuralModel) -> dict[str, Any]:
+    """Fit the last layer of the heads to the end; what was chosen for each outcome."""
+    validation = setting.validation.moments if setting.validation else None
+    return refine(
+        model,
+        setting.data,
+        setting.config.last_layer,
+        validation=validation,
+        seed=setting.config.seed,
+        chosen=setting.chosen,
+    )
 
 
 def processes(config: TrainConfig) -> int:
@@ -273,8 +293,11 @@ def help_train(config_file: str, run_id: str, steps: int | None) -> None:
     fit_model(setting_of(config, prepared, run, lambda text: None, refit=steps is not None), steps=steps)
 
 
-def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[str, int]:
-    """Train by gradient, going on from the last checkpoint where there is one; leaves the best weights in `model`."""
+def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> int:
+    """Train by gradient, going on from the last checkpoint where there is one; leaves the best weights in `model`.
+
+    Returns the number of steps that led to them.
+    """
     config, folder = setting.config, setting.run.checkpoints
     quiet_lightning()
     pieces = TrainingPieces(
@@ -319,7 +342,7 @@ def descend(setting: Setting, model: NeuralModel, *, steps: int | None) -> dict[
         best = torch.load(folder / BEST, weights_only=False)
         module.load_state_dict(best["state_dict"])
     model.load_state_dict(module.judged.state_dict())
-    return {"best_step": int(best["global_step"]) if steps is None else trainer.global_step}
+    return int(best["global_step"]) if steps is None else trainer.global_step
 
 
 def loss_weights(weights: Mapping[str, float], tasks: list[str]) -> list[float]:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from shopkeeper.config import AuditConfig
 from shopkeeper.data.prepared import Prepared
 from shopkeeper.evaluate.audit import audit, plain, write_audit
 from shopkeeper.evaluate.checks import Check, leak_when, leaks_of, not_applicable, warn_when
 from shopkeeper.evaluate.intervals import Interval
 from shopkeeper.evaluate.sanity import Share
+from shopkeeper.evaluate.settings import AuditConfig
 
 NAMES = [
     "content hash",

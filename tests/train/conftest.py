@@ -17,6 +17,7 @@ SMALL = (
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",
     "early_stopping.patience=10",
+    "last_layer.penalties=[100,10000]",
 )
 
 Compose = Callable[..., Any]

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -201,6 +202,9 @@ def test_a_refit_takes_the_chosen_steps_sees_every_row_and_writes_no_metric(
     assert refit.tags[names.REFIT_OF] == original.run_id
     assert not [name for name in refit.metrics if name.startswith("val")]
     assert f"refitted on {shops['clicks'].manifest['counts']['events']:,} events" in said[-1]
+    choices = [json.loads(run.file(names.SUMMARY_FILE).read_text())["last_layer"] for run in (original, refit)]
+    assert choices[0] == choices[1]
+    assert set(choices[0]) == {outcome.name for outcome in load_model(original.file(names.MODEL_FILE)).outcomes}
     store = store_of(config())
     assert store.best(dataset_hash=shops["clicks"].content_hash).run_id == original.run_id
     assert weights(refit)["items.vector.weight"].shape[0] == shops["clicks"].num_items(refit=True) + 1
