@@ -70,7 +70,7 @@ def batches_of(
 ) -> Iterator[tuple[IntArray, Batch]]:
     """Examples as batches of at most `rows`, those of similar length together, the model ready to answer them."""
     model.eval()
-    device = model.prior_scores().device
+    device = next((table.device for table in model.state_dict().values()), torch.device("cpu"))
     pieces = example_pieces(examples, model.max_len)
     order = np.argsort(pieces.last - pieces.first, kind="stable")
     chunks = [order[begin : begin + rows] for begin in range(0, len(order), rows)]
