@@ -52,7 +52,7 @@ class Contest:
             raise UserError(f"runs: one ranks {', '.join(subject.tasks)}, the other {', '.join(other.tasks)}")
         metrics = judge_tasks(prepared, models, protocol, [rival])
         metrics["tasks"] = {task: found for task, found in metrics["tasks"].items() if task in other.tasks}
-        return metrics
+        return metrics | {"outcomes": {}, "depth": []}  # runs are compared by their rankings
 
 
 def run(config: CompareConfig) -> None:
