@@ -61,6 +61,8 @@ def prepare(data: Path, prefixes: Prefixes, folder: Path) -> None:
     )
     pd.concat([training_events(data), after]).to_parquet(folder / "events.parquet")
     command = [sys.executable, "-m", "shopkeeper", "prepare", "data=events", f"data.events={folder}/events.parquet"]
+    command += ["data.split.val_share=null", "data.split.test_share=null"]
+    command += ["data.split.val_days=3", "data.split.test_days=3"]  # the prefixes, a week after all of train
     subprocess.run([*command, f"output={folder}/prepared"], check=True, stdout=subprocess.DEVNULL)
 
 
