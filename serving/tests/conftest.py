@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[str, dict[str, float]]] = {
     "repeat": ("table", {"decay": 0.5, "prior_weight": 1.0}),
     "item_knn": ("table", {"decay": 0.5, "prior_weight": 1e-3}),
     "sasrec": ("encoder", {}),
+    "blend": ("blend", {"own.decay": 1.0, "own.prior_weight": 1.0}),
 }
 """Kind of each family, and its params."""
 BY_PRIOR = {"purchase": list(zip(ITEM_IDS, PRIOR[0], strict=True)), "next": list(zip(ITEM_IDS, PRIOR[1], strict=True))}
@@ -256,14 +257,16 @@ def blend(tmp_path: Path) -> Path:
     folder.mkdir()
     for part in ("", "own.", "popular."):
         np.save(folder / f"{part}prior.npy", np.array(PRIOR, np.float32))
+    for name, part in zip(("indptr", "indices", "values"), ITSELF, strict=True):
+        for task in TASKS:
+            np.save(folder / f"own.{name}_{task}.npy", np.array(part, np.float32 if name == "values" else np.int64))
     np.save(folder / "ks.npy", np.array([0, 2]))
     weights = [[[0, 1], [1, 0]], [[0, 1], [0.5, 0.5]]]  # by task, bucket and part
     np.save(folder / "weights.npy", np.array(weights, np.float32))
     (folder / "item_ids.json").write_text(json.dumps(ITEM_IDS))
     (folder / "vocabulary.json").write_text(json.dumps(VOCABULARY))
     (folder / "golden.jsonl").write_text(golden_line([], BY_PRIOR) + "\n")
-    parts = {"own": "repeat", "popular": "popularity"}
-    write_manifest(folder, name="tiny-blend", family="blend", params={"own.decay": 1.0}, parts=parts)
+    write_manifest(folder, **fields_of("blend"), parts={"own": "table", "popular": "prior"})
     return folder
 
 

@@ -217,24 +217,21 @@ def test_a_manifest_that_lacks_or_garbles_something_is_named(make_bundle: MakeBu
 def test_a_blend_opens_with_its_parts(blend: Path) -> None:
     bundle = read_bundle(blend)
 
-    assert {name: part.manifest.family for name, part in bundle.parts.items()} == {
-        "own": "repeat",
-        "popular": "popularity",
-    }
-    assert bundle.parts["own"].manifest.params == {"decay": 1.0}
-    assert bundle.parts["own"].arrays.keys() == {"prior"}
+    assert {name: part.manifest.kind for name, part in bundle.parts.items()} == {"own": "table", "popular": "prior"}
+    assert bundle.parts["own"].manifest.params == {"decay": 1.0, "prior_weight": 1.0}
+    assert bundle.parts["popular"].arrays.keys() == {"prior"}
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"parts": {}}, "parts are what a blend has"),
-        ({"parts": {"own": "repeat", "popular": "magic"}}, "parts: unknown model family 'magic'"),
-        ({"parts": {"own": "repeat", "popular": "blend"}}, "parts: unknown model family 'blend'"),
-        ({"parts": {"own": "repeat", "other": "popularity"}}, "lists no other.prior.npy"),
-        ({"parts": {"own": "repeat"}}, "weights.npy: shape (2, 2, 2), expected (2, 2, 1)"),
+        ({"parts": {"own": "table", "popular": "magic"}}, "parts: unknown kind of model 'magic'"),
+        ({"parts": {"own": "table", "popular": "blend"}}, "parts: unknown kind of model 'blend'"),
+        ({"parts": {"own": "table", "other": "prior"}}, "lists no other.prior.npy"),
+        ({"parts": {"own": "table"}}, "weights.npy: shape (2, 2, 2), expected (2, 2, 1)"),
         ({"params": {}}, "lacks params.own.decay"),
-        ({"family": "popularity"}, "parts are what a blend has"),
+        ({"kind": "prior"}, "parts are what a blend has"),
     ],
 )
 def test_a_blend_whose_parts_do_not_fit_is_refused(blend: Path, changes: dict[str, Any], reason: str) -> None:
@@ -245,16 +242,16 @@ def test_a_blend_whose_parts_do_not_fit_is_refused(blend: Path, changes: dict[st
 
 @pytest.mark.parametrize("ks", [[1, 2], [0, 0], [[0], [2]], [0.0, 2.0]])
 def test_buckets_that_do_not_rise_from_zero_are_refused(blend: Path, seal: Callable[..., None], ks: Any) -> None:
-    manifest = json.loads((blend / "manifest.json").read_text())
+    parts = json.loads((blend / "manifest.json").read_text())["parts"]
     np.save(blend / "ks.npy", np.array(ks))
-    seal(blend, **{name: manifest[name] for name in ("family", "params", "parts")})
+    seal(blend, "blend", parts=parts)
 
     assert "ks.npy: holds no numbers of steps that rise from 0" in refusal(blend)
 
 
 def test_a_part_of_the_wrong_shape_is_named(blend: Path, seal: Callable[..., None]) -> None:
-    manifest = json.loads((blend / "manifest.json").read_text())
+    parts = json.loads((blend / "manifest.json").read_text())["parts"]
     np.save(blend / "own.prior.npy", np.zeros((2, 4), np.float32))
-    seal(blend, **{name: manifest[name] for name in ("family", "params", "parts")})
+    seal(blend, "blend", parts=parts)
 
     assert f"{blend / 'own.prior'}.npy: shape (2, 4)" in refusal(blend)
