@@ -257,9 +257,9 @@ def blend(tmp_path: Path) -> Path:
     folder.mkdir()
     for part in ("", "own.", "popular."):
         np.save(folder / f"{part}prior.npy", np.array(PRIOR, np.float32))
-    for name, part in zip(("indptr", "indices", "values"), ITSELF, strict=True):
+    for name, entries in zip(("indptr", "indices", "values"), ITSELF, strict=True):
         for task in TASKS:
-            np.save(folder / f"own.{name}_{task}.npy", np.array(part, np.float32 if name == "values" else np.int64))
+            np.save(folder / f"own.{name}_{task}.npy", np.array(entries, np.float32 if name == "values" else np.int64))
     np.save(folder / "ks.npy", np.array([0, 2]))
     weights = [[[0, 1], [1, 0]], [[0, 1], [0.5, 0.5]]]  # by task, bucket and part
     np.save(folder / "weights.npy", np.array(weights, np.float32))
