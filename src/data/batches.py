@@ -65,6 +65,7 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         """The histories on a device; targets and labels stay where they are."""
+        # types cannot tell that a tensor stays a tensor and the rest what it is
         return Batch(*(x.to(device) if isinstance(x, Tensor) else x for x in self))  # type: ignore[arg-type]
 
 
